@@ -1,0 +1,44 @@
+# make demo | make test | make pets
+
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+# DVC runs the stages with the `python` that comes first in PATH.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: demo test pets install
+
+demo: $(VENV)/installed
+	python -m stages.check
+	dvc repro
+	@echo
+	dvc metrics show
+	@echo
+	@echo 'Look at:'
+	@ls reports/comparison/learning_curves.png reports/comparison/pictures/*.png
+
+pets: $(VENV)/installed
+	cp profiles/pets.yaml params.yaml
+	dvc repro
+
+test: $(VENV)/tests-installed
+	python -m pytest tests
+
+install: $(VENV)/installed
+
+# TensorFlow brings its own CUDA, asked for where a driver answers.
+$(VENV)/installed: requirements.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	  echo 'error: $(PYTHON) is not Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12 ...'; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet -c constraints.txt -r requirements.txt
+	@if nvidia-smi -L > /dev/null 2>&1; then \
+	  echo 'NVIDIA GPU found: installing CUDA for TensorFlow'; \
+	  $(PIP) install --quiet -c constraints.txt 'tensorflow[and-cuda]'; \
+	fi
+	@touch $@
+
+$(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt
+	$(PIP) install --quiet -c constraints.txt -r tests/requirements.txt
+	@touch $@
