@@ -1,0 +1,29 @@
+"""The pipeline's stages: one module for each stage of dvc.yaml; what they share is in `shared/`."""
+
+import ctypes
+import os
+from pathlib import Path
+
+# Read by TensorFlow when it is first imported, so they are set before any stage imports it. Without
+# an NVIDIA driver all that it would log is that it found none.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if Path("/proc/driver/nvidia").exists() else "3")
+os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
+
+# glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep freed blocks instead of handing them back to the kernel.
+
+    A training step frees and asks for the same large arrays again and again. By default each comes
+    back as fresh pages, and on a CPU the page faults take as long as the arithmetic.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+        mallopt(_M_TOP_PAD, 64 << 20)
+
+
+_keep_freed_memory()

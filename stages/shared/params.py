@@ -1,0 +1,340 @@
+"""The schema of params.yaml, and its reading.
+
+One class for each section. A stage reads the sections that dvc.yaml declares for it and no other,
+with `read`; the `check` stage reads the whole file, with `read_all`.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar, get_args, get_type_hints
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from stages.shared.errors import UserError
+
+PARAMS_FILE = Path("params.yaml")
+SPLITS = ("train", "validation", "test")
+SOURCE_NAMES = ("demo", "tfds")
+# Folders of models/ and reports/ that belong to other stages.
+RESERVED_NAMES = ("backbone", "comparison", "dataset")
+
+Split = Literal["train", "validation", "test"]
+Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[int, Field(ge=1)]
+# Not strict: PyYAML reads 1e-3, which DVC takes for a number, as a string.
+Rate = Annotated[float, Field(strict=False, gt=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(strict=False, ge=0, allow_inf_nan=False)]
+Dropout = Annotated[float, Field(strict=False, ge=0, lt=1)]
+Share = Annotated[float, Field(strict=False, ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+Value = TypeVar("Value")
+
+
+class Section(BaseModel):
+    """A part of params.yaml: no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+class Splits(Section, Generic[Value]):
+    """One value for each split."""
+
+    train: Value
+    validation: Value
+    test: Value
+
+
+class Dataset(Section):
+    """What every data source has in common.
+
+    Attributes:
+        image_size: height and width of the pictures in the records, in pixels.
+        shard_size: pictures in one file of records (and of features).
+        bad_pictures: `stop` fails on a picture that can't be used, `skip` leaves it out and
+            lists it in dataset.json.
+    """
+
+    image_size: Annotated[int, Field(ge=32)]
+    shard_size: Count
+    bad_pictures: Literal["stop", "skip"]
+
+
+class DemoDataset(Dataset):
+    """The built-in generator: `splits` holds the number of pictures to draw for each split."""
+
+    source: Literal["demo"]
+    splits: Splits[Count]
+
+
+class TfdsDataset(Dataset):
+    """A TensorFlow Datasets data set with a picture and a mask feature.
+
+    Attributes:
+        name: the data set, with its config and version if wanted (`oxford_iiit_pet:4.0.0`).
+        splits: a TFDS split expression for each split.
+        image: the picture's feature key.
+        mask: the mask's feature key.
+        classes: label in the masks to class name; the order here is the order of the classes.
+        data_dir: where TFDS keeps prepared data sets; null for its default.
+        manual_dir: folder with archives that were downloaded by hand; TFDS checks their checksums.
+    """
+
+    source: Literal["tfds"]
+    name: Annotated[str, Field(min_length=1)]
+    splits: Splits[Annotated[str, Field(min_length=1)]]
+    image: str
+    mask: str
+    classes: Annotated[dict[Annotated[int, Field(ge=0, le=255)], str], Field(min_length=2)]
+    data_dir: str | None
+    manual_dir: str | None
+
+
+AnyDataset = Annotated[DemoDataset | TfdsDataset, Field(discriminator="source")]
+
+
+class Backbone(Section):
+    """The frozen network whose activations the heads are trained on.
+
+    Attributes:
+        network: an entry of `stages.shared.vgg.NETWORKS`.
+        weights: `imagenet`, `random` (He-normal, from `seed`), or a path to the file that
+            keras.applications publishes.
+        width: share of the published number of channels; below 1 only with random weights.
+    """
+
+    network: Literal["vgg19"]
+    weights: Annotated[str, Field(min_length=1)]
+    width: Annotated[float, Field(strict=False, gt=0, le=1)]
+
+    @model_validator(mode="after")
+    def _narrow_only_if_random(self) -> Self:
+        if self.width < 1 and self.weights != "random":
+            raise ValueError(
+                f"width {self.width} goes with weights: random alone; "
+                f"the weights {self.weights} need width: 1.0"
+            )
+        return self
+
+
+class Features(Section):
+    """`batch_size`: pictures that go through the backbone at once."""
+
+    batch_size: Count
+
+
+class Train(Section):
+    """How a head is trained; a variant may set any of these for itself.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: pictures in one step.
+        learning_rate: AdamW's.
+        weight_decay: AdamW's, decoupled.
+        dropout: share of the fc7 activations dropped ahead of their score layer.
+    """
+
+    epochs: Count
+    batch_size: Count
+    learning_rate: Rate
+    weight_decay: Decay
+    dropout: Dropout
+
+
+class Variant(Section):
+    """One network of the family.
+
+    Attributes:
+        stride: of its finest score layer: 32, 16 or 8 pixels.
+        parent: the variant whose trained scores it starts from, or `backbone`.
+        epochs, batch_size, learning_rate, weight_decay, dropout: in place of `train`'s.
+    """
+
+    stride: Literal[8, 16, 32]
+    parent: Name
+    epochs: Count | None = None
+    batch_size: Count | None = None
+    learning_rate: Rate | None = None
+    weight_decay: Decay | None = None
+    dropout: Dropout | None = None
+
+    def training(self, train: Train) -> Train:
+        """The variant's own training settings, and `train`'s where it has none."""
+        own = self.model_dump(include=set(Train.model_fields), exclude_none=True)
+        return train.model_copy(update=own)
+
+
+class Evaluate(Section):
+    """`split`: the one that is measured; `batch_size`: pictures at once."""
+
+    split: Split
+    batch_size: Count
+
+
+class Compare(Section):
+    """`pictures`: how many to show, evenly spaced over the split; `opacity`: of their masks."""
+
+    pictures: Count
+    opacity: Share
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    seed: Seed
+    precision: Precision
+    dataset: AnyDataset
+    backbone: Backbone
+    features: Features
+    train: Train
+    variants: Annotated[dict[Name, Variant], Field(min_length=1)]
+    evaluate: Evaluate
+    compare: Compare
+
+    @model_validator(mode="after")
+    def _parents_are_coarser(self) -> Self:
+        for name in RESERVED_NAMES:
+            if name in self.variants:
+                raise ValueError(f"variants.{name}: the name is taken; give the variant another")
+        for name, variant in self.variants.items():
+            where = f"variants.{name}"
+            if variant.parent == "backbone":
+                continue
+            if variant.parent not in self.variants:
+                known = ", ".join(["backbone", *(v for v in self.variants if v != name)])
+                raise ValueError(
+                    f"{where}.parent is {variant.parent!r}, which is no variant; "
+                    f"take one of {known}"
+                )
+            ancestors = [name]
+            while (parent := self.variants[ancestors[-1]].parent) in self.variants:
+                if parent in ancestors:
+                    cycle = " -> ".join([*ancestors, parent])
+                    raise ValueError(
+                        f"{where}.parent goes round in a circle ({cycle}); "
+                        "let one of them start from backbone"
+                    )
+                ancestors.append(parent)
+            if self.variants[variant.parent].stride < variant.stride:
+                raise ValueError(
+                    f"{where}.parent is {variant.parent}, whose stride "
+                    f"{self.variants[variant.parent].stride} is finer than the variant's own "
+                    f"{variant.stride}; a parent must be as coarse as its child, or coarser"
+                )
+        return self
+
+
+def load(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """The raw content of a parameter file, top-level keys to values.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or is no mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; copy one from profiles/") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise UserError(f"{path} is not readable as YAML: {problem}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no keys; copy one from profiles/")
+    return content
+
+
+def read_all(path: Path = PARAMS_FILE) -> Params:
+    """Read and check a whole parameter file.
+
+    Raises:
+        UserError: names each key or value at fault and what would be right.
+    """
+    return validate(TypeAdapter(Params), load(path), (), path)
+
+
+def read(key: str, path: Path = PARAMS_FILE) -> Any:
+    """Read and check one section, such as `train` or `variants.fcn8s`, and look at no other.
+
+    Raises:
+        UserError: as `read_all`.
+    """
+    section, *entry = key.split(".", 1)
+    annotation = get_type_hints(Params, include_extras=True)[section]
+    content = load(path)
+    if section not in content:
+        raise UserError(f"{path}: {section} is missing")
+    value = content[section]
+    if entry:
+        if not isinstance(value, dict) or entry[0] not in value:
+            raise UserError(f"{path}: {key} is missing")
+        annotation, value = Variant, value[entry[0]]
+    return validate(TypeAdapter(annotation), value, tuple(key.split(".")), path)
+
+
+def validate(schema: TypeAdapter[Any], value: Any, where: tuple[str, ...], path: Path) -> Any:
+    """Check `value`, found at the keys `where`; one `UserError` tells all that is wrong with it."""
+    try:
+        return schema.validate_python(value)
+    except ValidationError as error:
+        sentences = _sentences(error, value, where)
+    raise UserError("\n       ".join(f"{path}: {sentence}" for sentence in sentences))
+
+
+def _sentences(error: ValidationError, value: Any, where: tuple[str, ...]) -> list[str]:
+    """Pydantic's findings in the words of params.yaml, one sentence each."""
+    findings = [(finding, (*where, *_keys(finding["loc"], value))) for finding in error.errors()]
+    missing = [keys for finding, keys in findings if finding["type"] == "missing"]
+    sentences = []
+    for finding, keys in findings:
+        key = ".".join(keys)
+        if finding["type"] == "missing":
+            continue
+        if finding["type"] == "extra_forbidden":
+            known = _known_keys(keys)
+            near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
+            missing = [m for m in missing if m != (*keys[:-1], *near)]
+            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+            sentences.append(f"{key} is not a key of the pipeline; {hint}")
+        elif finding["type"] == "value_error":
+            sentences.append(": ".join(filter(None, (key, str(finding["ctx"]["error"])))))
+        elif finding["loc"][-1] == "[key]":
+            sentences.append(f"{key}: a variant's name may hold letters, digits, - and _ alone")
+        elif finding["type"].startswith("union_tag"):
+            source, known = finding["input"].get("source"), " or ".join(SOURCE_NAMES)
+            sentences.append(f"{key}.source is {source!r}; it should be {known}")
+        elif finding["type"] == "model_type":
+            known = ", ".join(_known_keys((*keys, "")))
+            sentences.append(f"{key} is {finding['input']!r}; it should hold the keys {known}")
+        else:
+            wanted = finding["msg"].replace("Input should", "it should")
+            sentences.append(f"{key} is {finding['input']!r}; {wanted}")
+    return sentences + [f"{'.'.join(keys)} is missing" for keys in missing]
+
+
+def _keys(location: tuple[str | int, ...], value: Any) -> tuple[str, ...]:
+    """A pydantic location as the keys a user wrote, without its union tags and `[key]` marks."""
+    keys = []
+    for part in location:
+        if isinstance(value, dict) and part in value:
+            keys.append(str(part))
+            value = value[part]
+        elif part not in (*SOURCE_NAMES, "[key]"):
+            keys.append(str(part))
+    return tuple(keys)
+
+
+def _known_keys(keys: tuple[str, ...]) -> list[str]:
+    """What the schema knows beside the last of `keys`."""
+    models: list[type[Section]] = [Params]
+    for key in keys[:-1]:
+        annotations = [m.model_fields[key].annotation for m in models if key in m.model_fields]
+        # A key that is no field is a name in a mapping (a variant's): its model is found already.
+        models = [m for a in annotations for m in _models(a)] if annotations else models
+    return list(dict.fromkeys(field for model in models for field in model.model_fields))
+
+
+def _models(annotation: Any) -> list[type[Section]]:
+    """The sections that a type annotation mentions."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
