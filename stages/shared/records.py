@@ -1,0 +1,72 @@
+"""TFRecord files of resized pictures and masks, and of predicted masks.
+
+A record is a `tf.train.Example` with the features `name` (UTF-8), `image` (uint8 RGB, height x
+width x 3 bytes, rows first) and `mask` (uint8, height x width bytes). The pixels are stored as
+they are: nothing is lost and nothing has to be decoded when they are read.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+RECORDS_DIR = Path("data/records")
+
+
+class Record(NamedTuple):
+    """A name, a resized picture, uint8 (height, width, 3), and its mask, uint8 (height, width)."""
+
+    name: str
+    image: np.ndarray
+    mask: np.ndarray
+
+
+class Batch(NamedTuple):
+    """`pictures` records: names, images uint8 (pictures, height, width, 3) and masks uint8."""
+
+    names: list[str]
+    images: np.ndarray
+    masks: np.ndarray
+
+
+def write(path: Path, records: Iterable[Record]) -> None:
+    """Write one file of records; the same records give the same bytes."""
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            features = {
+                "name": _bytes(record.name.encode()),
+                "image": _bytes(record.image.tobytes()),
+                "mask": _bytes(record.mask.tobytes()),
+            }
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(example.SerializeToString(deterministic=True))
+
+
+def batches(path: Path, image_size: tuple[int, int], batch_size: int) -> Iterator[Batch]:
+    """Read one file of records in order, the next batch while the last is worked on.
+
+    Args:
+        path: a file that `write` wrote.
+        image_size: (height, width) of its pictures.
+        batch_size: records in a batch; the last may have fewer.
+    """
+    spec = {key: tf.io.FixedLenFeature([], tf.string) for key in ("name", "image", "mask")}
+
+    def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        raw = tf.io.parse_example(serialized, spec)
+        return {
+            "name": raw["name"],
+            "image": tf.reshape(tf.io.decode_raw(raw["image"], tf.uint8), (-1, *image_size, 3)),
+            "mask": tf.reshape(tf.io.decode_raw(raw["mask"], tf.uint8), (-1, *image_size)),
+        }
+
+    dataset = tf.data.TFRecordDataset(str(path)).batch(batch_size).map(parse).prefetch(2)
+    for batch in dataset.as_numpy_iterator():
+        names = [name.decode() for name in batch["name"]]
+        yield Batch(names, batch["image"], batch["mask"])
+
+
+def _bytes(value: bytes) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
