@@ -1,0 +1,112 @@
+"""Stage `features`: the frozen backbone's activations on every picture, computed once.
+
+    data/records/*.tfrecord -> backbone -> data/features/*.npy, features.json
+
+The notebook runs the frozen backbone on every step of every epoch of every variant; its answer
+never changes, so here it runs once for each picture. One batch is in memory at a time.
+"""
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from stages.shared import activations, errors, params, precision, records, vgg
+from stages.shared.activations import FEATURES_DIR, Features, Tap
+from stages.shared.dataset import Dataset
+from stages.shared.records import RECORDS_DIR
+
+
+class Moments:
+    """Running mean and deviation of each channel, in float64.
+
+    Batches are merged as in Chan, Golub, LeVeque, "Updating Formulae and a Pairwise Algorithm for
+    Computing Sample Variances" (1979), equation 2.1.
+    """
+
+    def __init__(self, channels: int):
+        self.count = 0
+        self.mean = np.zeros(channels)
+        self.squares = np.zeros(channels)
+
+    def add(self, activations: np.ndarray) -> None:
+        """Take in a batch of activations, (..., channels)."""
+        values = activations.reshape(-1, activations.shape[-1])
+        mean = values.mean(axis=0, dtype=np.float64)
+        squares = np.square(values - mean.astype(values.dtype)).sum(axis=0, dtype=np.float64)
+        total = self.count + len(values)
+        shift = mean - self.mean
+        self.squares += squares + shift**2 * (self.count * len(values) / total)
+        self.mean += shift * (len(values) / total)
+        self.count = total
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """Standard deviation of each channel, (channels,)."""
+        return np.sqrt(self.squares / self.count)
+
+
+def features() -> None:
+    """Run the backbone over all splits and store its taps, their statistics and the masks."""
+    settings = params.read("features")
+    policy = precision.policy(params.read("precision"))
+    dataset = Dataset.load()
+    backbone = vgg.load(dtype=policy)
+    FEATURES_DIR.mkdir(parents=True, exist_ok=True)
+
+    units: dict[str, float] = {}
+    moments: dict[str, Moments] = {}
+    for split in params.SPLITS:
+        progress = tqdm(total=dataset.pictures(split), desc=f"features {split}", unit="picture")
+        for number, shard in enumerate(dataset.shards[split]):
+            arrays: dict[str, np.memmap] = {}
+            done = 0
+            path = RECORDS_DIR / shard.file
+            for batch in records.batches(path, dataset.image_size, settings.batch_size):
+                taps = run(backbone, batch.images)
+                if not units:
+                    # The first training batch tells how large a tap's activations are.
+                    units = {tap: activations.unit(float(x.max())) for tap, x in taps.items()}
+                    moments = {tap: Moments(x.shape[-1]) for tap, x in taps.items()}
+                if split == "train":
+                    for tap, values in taps.items():
+                        moments[tap].add(values)
+                stored = {tap: _stored(values, units[tap]) for tap, values in taps.items()}
+                for content, values in {**stored, "mask": batch.masks}.items():
+                    if content not in arrays:
+                        shape = (shard.pictures, *values.shape[1:])
+                        arrays[content] = activations.new_array(
+                            split, number, content, values.dtype.str, shape
+                        )
+                    arrays[content][done : done + len(values)] = values
+                done += len(batch.names)
+                progress.update(len(batch.names))
+            for array in arrays.values():
+                array.flush()
+        progress.close()
+
+    Features(
+        precision=policy,
+        image_size=dataset.image_size,
+        classes=dataset.classes,
+        taps={
+            tap: Tap(unit=units[tap], mean=m.mean.tolist(), deviation=m.deviation.tolist())
+            for tap, m in moments.items()
+        },
+        shards={split: [s.pictures for s in dataset.shards[split]] for split in params.SPLITS},
+    ).save()
+
+
+def run(backbone: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+    """The taps' activations on a batch of pictures, float32."""
+    taps = backbone.predict_on_batch(images)
+    return {tap: np.asarray(values, np.float32) for tap, values in taps.items()}
+
+
+def _stored(values: np.ndarray, unit: float) -> np.ndarray:
+    """Activations as they are stored: times the tap's unit, float16, never infinite."""
+    largest = np.finfo(np.float16).max
+    return np.minimum(values * np.float32(unit), largest).astype(np.float16)
+
+
+if __name__ == "__main__":
+    errors.run_stage(features)

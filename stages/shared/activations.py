@@ -1,0 +1,131 @@
+"""data/features/: the backbone's activations on every picture, and the masks that go with them.
+
+For each shard of records, `{split}-{number}.{tap}.npy` holds float16 (pictures, height, width,
+channels) and `{split}-{number}.mask.npy` uint8 (pictures, height, width). They are mapped into
+memory, so reading a batch touches that batch alone. `features.json` describes them.
+
+float16 ends at 65504, and a random network's activations may not: each tap is stored times a power
+of two, its `unit`, which costs no digit.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from pydantic import BaseModel
+
+from stages.shared.fcn import Statistics
+
+FEATURES_DIR = Path("data/features")
+FEATURES_FILE = FEATURES_DIR / "features.json"
+# Activations are stored with their largest near this, as far from 65504 as from float16's smallest.
+LARGEST_STORED = 256.0
+
+
+class Tap(BaseModel):
+    """One tap of the backbone: its statistics over the training split, and how it is stored.
+
+    Attributes:
+        unit: stored values are activations times this power of two.
+        mean, deviation: of each channel's activations.
+    """
+
+    unit: float
+    mean: list[float]
+    deviation: list[float]
+
+    @property
+    def statistics(self) -> Statistics:
+        """As arrays, float32."""
+        return Statistics(np.array(self.mean, np.float32), np.array(self.deviation, np.float32))
+
+
+class Features(BaseModel):
+    """What data/features/ holds.
+
+    Attributes:
+        precision: Keras dtype policy that the backbone ran under.
+        image_size: (height, width) of the pictures and masks.
+        classes: class names; a mask's value is an index into them.
+        taps: by name.
+        shards: number of pictures in each shard of each split.
+    """
+
+    precision: str
+    image_size: tuple[int, int]
+    classes: list[str]
+    taps: dict[str, Tap]
+    shards: dict[str, list[int]]
+
+    @classmethod
+    def load(cls) -> "Features":
+        """Read features.json."""
+        return cls.model_validate_json(FEATURES_FILE.read_text(encoding="utf-8"))
+
+    def save(self) -> None:
+        """Write features.json."""
+        FEATURES_FILE.write_text(self.model_dump_json() + "\n", encoding="utf-8")
+
+
+def unit(largest: float) -> float:
+    """The power of two that brings an activation as large as `largest` to `LARGEST_STORED`."""
+    return float(2.0 ** np.floor(np.log2(LARGEST_STORED / largest))) if largest > 0 else 1.0
+
+
+def shard_file(split: str, number: int, content: str) -> Path:
+    """Path of one array of a shard: a tap's, or `mask`."""
+    return FEATURES_DIR / f"{split}-{number:05d}.{content}.npy"
+
+
+def new_array(
+    split: str, number: int, content: str, dtype: str, shape: tuple[int, ...]
+) -> np.memmap:
+    """A new array on disk, to be filled."""
+    path = shard_file(split, number, content)
+    return open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+
+
+class SplitReader:
+    """Random access to the activations and masks of one split.
+
+    Args:
+        features: what data/features/ holds.
+        split: `train`, `validation` or `test`.
+        taps: the ones to read.
+    """
+
+    def __init__(self, features: Features, split: str, taps: Sequence[str]):
+        numbers = range(len(features.shards[split]))
+        self.units = {tap: features.taps[tap].unit for tap in taps}
+        self._starts = np.cumsum([0, *features.shards[split]])
+        self._arrays = {
+            content: [np.load(shard_file(split, n, content), mmap_mode="r") for n in numbers]
+            for content in (*taps, "mask")
+        }
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return int(self._starts[-1])
+
+    def take(self, indices: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Read some pictures.
+
+        Args:
+            indices: integer (pictures,); sorted ones are read fastest.
+
+        Returns:
+            Activations by tap, float32 (pictures, height, width, channels), and masks, uint8
+            (pictures, height, width).
+        """
+        taps = {
+            tap: np.multiply(self._gather(tap, indices), np.float32(1 / unit), dtype=np.float32)
+            for tap, unit in self.units.items()
+        }
+        return taps, self._gather("mask", indices)
+
+    def _gather(self, content: str, indices: np.ndarray) -> np.ndarray:
+        shards = np.searchsorted(self._starts, indices, side="right") - 1
+        rows = indices - self._starts[shards]
+        arrays = self._arrays[content]
+        return np.stack([arrays[s][row] for s, row in zip(shards, rows, strict=True)])

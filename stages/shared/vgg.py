@@ -1,0 +1,148 @@
+"""VGG as a fully convolutional backbone.
+
+The convolutions are those of "Very Deep Convolutional Networks for Large-Scale Image Recognition"
+(Simonyan, Zisserman, table 1); fc6 and fc7 are turned into convolutions as in "Fully Convolutional
+Networks for Semantic Segmentation" (Long, Shelhamer, Darrell, section 3.1): a Dense layer over a
+7x7x512 map is a 7x7 convolution with the same weights.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+from keras import layers, ops
+from pydantic import BaseModel
+
+# Mean of ImageNet's training pictures, BGR, 0 to 255 (keras.applications.imagenet_utils, "caffe").
+IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
+COARSEST_STRIDE = 32
+# Stride of a tap in pixels, and the layer whose activations it is.
+TAPS = {8: "pool3", 16: "pool4", 32: "fc7"}
+BACKBONE_DIR = Path("models/backbone")
+
+
+class Network(NamedTuple):
+    """A published network: convolutions in each block, their channels, and Keras's model of it."""
+
+    convolutions: tuple[int, ...]
+    channels: tuple[int, ...]
+    dense: int
+    application: Callable[..., keras.Model]
+
+
+NETWORKS = {
+    "vgg19": Network((2, 2, 4, 4, 4), (64, 128, 256, 512, 512), 4096, keras.applications.VGG19),
+}
+
+
+class BackboneConfig(BaseModel):
+    """What a stored backbone is: an entry of `NETWORKS` and the share of its channels it has."""
+
+    network: str
+    width: float
+
+
+@keras.saving.register_keras_serializable("stages")
+class Preprocess(layers.Layer):
+    """RGB pictures, 0 to 255, to what VGG was trained on: BGR with ImageNet's mean subtracted.
+
+    The bottom and right borders are then padded with that mean to a multiple of 32, so that every
+    pooling layer halves a whole number of pixels.
+
+    Shapes: (batch, height, width, 3) to (batch, height', width', 3), any real or integer dtype to
+    the layer's compute dtype.
+    """
+
+    def call(self, images):
+        mean = ops.convert_to_tensor(IMAGENET_MEAN_BGR, "float32")
+        x = ops.flip(ops.cast(images, "float32"), axis=-1) - mean
+        height, width = ops.shape(images)[1:3]
+        bottom, right = -height % COARSEST_STRIDE, -width % COARSEST_STRIDE
+        return ops.cast(ops.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0))), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        batch, *size, channels = input_shape
+        padded = (n and n + -n % COARSEST_STRIDE for n in size)
+        return (batch, *padded, channels)
+
+
+def backbone(
+    network: str = "vgg19", width: float = 1.0, seed: int | None = None, dtype: str = "float32"
+) -> keras.Model:
+    """Build the backbone, He-normal initialised.
+
+    Args:
+        network: an entry of `NETWORKS`.
+        width: share of the published number of channels, rounded, at least 1 channel.
+        seed: of the initial weights; None leaves them at zero, for weights that will be loaded.
+        dtype: Keras dtype policy.
+
+    Returns:
+        A model of pictures, (batch, height, width, 3) RGB from 0 to 255, any height and width, to a
+        dict of activations: `pool3`, `pool4` and `fc7`, (batch, ceil(height / 32) * 32 / stride,
+        same of width, channels), in the policy's compute dtype.
+
+    Example:
+        >>> taps = backbone(width=0.125, seed=0)(np.zeros((1, 64, 96, 3), "uint8"))
+        >>> taps["fc7"].shape
+        (1, 2, 3, 512)
+    """
+    convolutions, channels, dense, _ = NETWORKS[network]
+
+    def convolve(x, filters: int, size: int, name: str, index: int):
+        he_normal = keras.initializers.HeNormal(None if seed is None else (seed * 1000 + index))
+        layer = layers.Conv2D(
+            max(1, round(filters * width)),
+            size,
+            padding="same",
+            activation="relu",
+            kernel_initializer="zeros" if seed is None else he_normal,
+            name=name,
+            dtype=dtype,
+        )
+        return layer(x)
+
+    pictures = keras.Input((None, None, 3), name="pictures")
+    x = Preprocess(name="preprocess", dtype=dtype)(pictures)
+    taps = {}
+    index = 0
+    for block, (count, filters) in enumerate(zip(convolutions, channels, strict=True), start=1):
+        for number in range(1, count + 1):
+            x = convolve(x, filters, 3, f"block{block}_conv{number}", index)
+            index += 1
+        x = layers.MaxPooling2D(2, name=f"pool{block}", dtype=dtype)(x)
+        taps[f"pool{block}"] = x
+    x = convolve(x, dense, 7, "fc6", index)
+    taps["fc7"] = convolve(x, dense, 1, "fc7", index + 1)
+    return keras.Model(pictures, {tap: taps[tap] for tap in TAPS.values()}, name=network)
+
+
+def copy_classifier(model: keras.Model, classifier: keras.Model) -> None:
+    """Copy the weights of a keras.applications VGG, its Dense layers too, into the backbone.
+
+    Args:
+        model: what `backbone` built, at width 1.
+        classifier: the application of the same network, with its top.
+    """
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        dense = {"fc6": "fc1", "fc7": "fc2"}.get(layer.name, layer.name)
+        kernel, bias = classifier.get_layer(dense).get_weights()
+        layer.set_weights([kernel.reshape(layer.kernel.shape), bias])
+
+
+def save(model: keras.Model, config: BackboneConfig, folder: Path = BACKBONE_DIR) -> None:
+    """Write a backbone's weights and what it takes to build it again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_weights(folder / "backbone.weights.h5")
+    (folder / "backbone.json").write_text(config.model_dump_json(indent=2) + "\n")
+
+
+def load(folder: Path = BACKBONE_DIR, dtype: str = "float32") -> keras.Model:
+    """Build the stored backbone under a Keras dtype policy."""
+    config = BackboneConfig.model_validate_json((folder / "backbone.json").read_text())
+    model = backbone(config.network, config.width, dtype=dtype)
+    model.load_weights(folder / "backbone.weights.h5")
+    return model
