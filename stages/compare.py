@@ -1,0 +1,167 @@
+"""Stage `compare`: all variants side by side, in reports/comparison/.
+
+data/evaluation/, data/records/ -> curves.csv, iou.csv, learning_curves.png, pictures/*.png
+"""
+
+import csv
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from stages.shared import errors, params, predictions, records, scores
+from stages.shared.dataset import Dataset
+from stages.shared.overlay import colours, overlay
+from stages.shared.predictions import EVALUATION_DIR, Summary
+from stages.shared.records import RECORDS_DIR
+
+COMPARISON_DIR = Path("reports/comparison")
+VARIANT_FOLDERS = ("data/evaluation", "models", "reports")
+PANELS = {"loss": "loss", "pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU"}
+PANEL_INCHES = 2.6
+# Without it Matplotlib would write its version into each picture.
+PNG_METADATA = {"Software": None}
+
+
+class Shown(NamedTuple):
+    """A picture to show, uint8 (height, width, 3), its mask, and each variant's, uint8."""
+
+    name: str
+    image: np.ndarray
+    truth: np.ndarray
+    predicted: dict[str, np.ndarray]
+
+
+def compare() -> None:
+    """Write the comparison's tables and pictures."""
+    settings, split = params.read("compare"), params.read("evaluate").split
+    summaries = {name: Summary.load(name) for name in params.read("variants")}
+    dataset = Dataset.load()
+    note_former_variants(set(summaries))
+    (COMPARISON_DIR / "pictures").mkdir(parents=True, exist_ok=True)
+
+    write_rows(
+        "curves.csv",
+        (
+            {"variant": name} | row | {"epoch": int(row["epoch"])}
+            for name, s in summaries.items()
+            for row in s.history
+        ),
+    )
+    write_rows(
+        "iou.csv",
+        (
+            {"variant": name, "class": class_name, "iou": value}
+            for name, s in summaries.items()
+            for class_name, value in s.iou.items()
+        ),
+    )
+    save(learning_curves(summaries), "learning_curves.png")
+    for number, shown in enumerate(pictures(dataset, split, list(summaries), settings.pictures), 1):
+        figure = side_by_side(shown, dataset.classes, settings.opacity)
+        save(figure, f"pictures/picture-{number}.png")
+
+
+def note_former_variants(variants: set[str]) -> None:
+    """Tell of folders of variants that params.yaml no longer has.
+
+    They are not shown, but dvc.lock counts all of data/evaluation/.
+    """
+    for folder in sorted(path for path in EVALUATION_DIR.iterdir() if path.is_dir()):
+        if folder.name not in variants:
+            former = " ".join(f"{parent}/{folder.name}" for parent in VARIANT_FOLDERS)
+            print(f"note: {folder.name} is no variant of params.yaml any more; rm -r {former}")
+
+
+def write_rows(file: str, rows: Iterable[dict[str, object]]) -> None:
+    """Write a CSV file of the comparison, its columns the keys of the first row."""
+    first, *rest = rows
+    with (COMPARISON_DIR / file).open("w", newline="", encoding="utf-8") as out:
+        writer = csv.DictWriter(out, list(first), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([first, *rest])
+
+
+def pictures(dataset: Dataset, split: str, variants: list[str], count: int) -> Iterator[Shown]:
+    """`count` pictures evenly spaced over the split, or all if it has fewer."""
+    total = dataset.pictures(split)
+    chosen = set(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
+    found = (
+        record
+        for shard in dataset.shards[split]
+        for batch in records.batches(RECORDS_DIR / shard.file, dataset.image_size, 32)
+        for record in zip(*batch, strict=True)
+    )
+    predicted = zip(*(predictions.read(name) for name in variants), strict=True)
+    pairs = zip(found, predicted, strict=True)
+    for index, ((name, image, truth), masks) in enumerate(islice(pairs, max(chosen) + 1)):
+        if index in chosen:
+            yield Shown(name, image, truth, dict(zip(variants, masks, strict=True)))
+
+
+def learning_curves(summaries: dict[str, Summary]) -> Figure:
+    """Loss, pixel accuracy and mean IoU by epoch: a colour a variant, dashed on training data."""
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    axes = figure.subplots(1, len(PANELS))
+    for axis, (key, title) in zip(axes, PANELS.items(), strict=True):
+        for number, (name, summary) in enumerate(summaries.items()):
+            epochs = [row["epoch"] for row in summary.history]
+            for column, style in ((key, "--"), (f"val_{key}", "-")):
+                values = [row[column] for row in summary.history]
+                label = f"{name} {'training' if column == key else 'validation'}"
+                axis.plot(epochs, values, style, color=f"C{number}", label=label)
+        axis.set(title=title, xlabel="epoch (0: before the first step)")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+        if key != "loss":
+            axis.set_ylim(bottom=0)
+    handles, names = axes[0].get_legend_handles_labels()
+    columns = max(2, len(summaries))
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
+    return figure
+
+
+def side_by_side(shown: Shown, classes: list[str], opacity: float) -> Figure:
+    """One row: the picture, its mask, and every variant's prediction with its mean IoU."""
+    panels = {"picture": shown.image} | {
+        title: overlay(shown.image, mask, len(classes), opacity)
+        for title, mask in _titled_masks(shown, len(classes)).items()
+    }
+    height, width = shown.image.shape[:2]
+    size = (PANEL_INCHES * len(panels), PANEL_INCHES * height / width + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(panels))
+    for axis, (title, panel) in zip(axes, panels.items(), strict=True):
+        axis.imshow(panel, interpolation="nearest")
+        axis.set_title(title, fontsize=10)
+        axis.set_axis_off()
+    handles = [
+        Patch(color=colour / 255, label=name)
+        for colour, name in zip(colours(len(classes)), classes, strict=True)
+    ]
+    columns = min(len(classes), 8)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    figure.suptitle(shown.name, fontsize=9, color="0.4")
+    return figure
+
+
+def _titled_masks(shown: Shown, classes: int) -> dict[str, np.ndarray]:
+    titled = {"ground truth": shown.truth}
+    for name, mask in shown.predicted.items():
+        iou = scores.score(scores.confusion(shown.truth, mask, classes)).mean_iou
+        titled[f"{name}: mean IoU {iou:.2f}"] = mask
+    return titled
+
+
+def save(figure: Figure, file: str) -> None:
+    """Write a figure of the comparison."""
+    figure.savefig(COMPARISON_DIR / file, dpi=100, metadata=PNG_METADATA)
+
+
+if __name__ == "__main__":
+    errors.run_stage(compare)

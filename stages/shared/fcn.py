@@ -1,0 +1,227 @@
+"""The FCN heads: score layers on a backbone's taps, fused from coarse to fine.
+
+"Fully Convolutional Networks for Semantic Segmentation" (Long, Shelhamer, Darrell, section 4.2): a
+linear 1x1 convolution scores each tap; a coarse score is upsampled bilinearly by 2 and added to the
+next finer one; the last sum is upsampled bilinearly to the picture.
+
+The taps' activations are of order 100 and differ from channel to channel, so a head is trained on
+standardised ones. That is an affine map, and `fold` moves it into the score layers: what is stored
+is a plain FCN that reads the backbone's activations as they are.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import layers, ops
+from pydantic import BaseModel
+
+from stages.shared.vgg import TAPS
+
+# A channel that hardly ever fires is scaled as if it had this share of its tap's deviation.
+SMALLEST_DEVIATION = 0.1
+
+
+class Statistics(NamedTuple):
+    """Mean and standard deviation of each channel of a tap, float32 (channels,)."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    @property
+    def scale(self) -> np.ndarray:
+        """What a channel is divided by: its deviation, kept from being next to nothing."""
+        typical = float(np.sqrt(np.mean(np.square(self.deviation)))) or 1.0
+        return np.maximum(self.deviation, SMALLEST_DEVIATION * typical).astype(np.float32)
+
+
+class Score(NamedTuple):
+    """Weights of a score layer: kernel (channels, classes) and bias (classes,), float32."""
+
+    kernel: np.ndarray
+    bias: np.ndarray
+
+
+class HeadConfig(BaseModel):
+    """What it takes to build a stored head.
+
+    Attributes:
+        stride: of the finest tap, in pixels.
+        channels: of each tap that it scores.
+        classes: their names, in the order of the scores.
+    """
+
+    stride: int
+    channels: dict[str, int]
+    classes: list[str]
+
+
+def taps_of(stride: int) -> list[str]:
+    """The taps that a head of this stride scores, coarsest first."""
+    return [TAPS[s] for s in sorted(TAPS, reverse=True) if s >= stride]
+
+
+@keras.saving.register_keras_serializable("stages")
+class Upsample(layers.Layer):
+    """Bilinear upsampling by a whole factor, as `tf.image.resize` and every viewer does it.
+
+    Bilinear interpolation is a matrix on each axis, so it is two matrix products: exact at the
+    borders, traced for any height and width, and the same on every backend.
+
+    Shapes: (batch, height, width, channels) to (batch, factor * height, factor * width, channels).
+    """
+
+    def __init__(self, factor: int, **options):
+        super().__init__(**options)
+        self.factor = factor
+
+    def call(self, scores):
+        height, width = ops.shape(scores)[1:3]
+        rows = interpolation(height, self.factor, self.compute_dtype)
+        columns = interpolation(width, self.factor, self.compute_dtype)
+        planes = ops.transpose(scores, (0, 3, 1, 2))
+        planes = ops.matmul(ops.matmul(rows, planes), ops.transpose(columns))
+        return ops.transpose(planes, (0, 2, 3, 1))
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, channels = input_shape
+        return (batch, height and height * self.factor, width and width * self.factor, channels)
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
+def interpolation(size: int, factor: int, dtype: str):
+    """The matrix (size * factor, size) that upsamples an axis, clamped at the outermost centres."""
+    target = ops.cast(ops.arange(size * factor), dtype)
+    source = ops.clip((target + 0.5) / factor - 0.5, 0, ops.cast(size - 1, dtype))
+    distance = ops.abs(source[:, None] - ops.cast(ops.arange(size), dtype)[None, :])
+    return ops.relu(1 - distance)
+
+
+@keras.saving.register_keras_serializable("stages")
+class CropLike(layers.Layer):
+    """Cut the bottom and right off, to the height and width of the pictures."""
+
+    def call(self, logits, pictures):
+        height, width = ops.shape(pictures)[1:3]
+        return logits[:, :height, :width]
+
+    def compute_output_shape(self, logits_shape, pictures_shape):
+        return (logits_shape[0], *pictures_shape[1:3], logits_shape[3])
+
+
+def head(
+    config: HeadConfig,
+    statistics: Mapping[str, Statistics] | None = None,
+    dropout: float = 0.0,
+    image_size: tuple[int, int] | None = None,
+) -> keras.Model:
+    """Build a head; all its scores start at zero.
+
+    Args:
+        config: its stride, taps and classes.
+        statistics: of each tap, to train on standardised activations; None for a plain FCN.
+        dropout: share of the fc7 activations dropped ahead of their score layer while training.
+        image_size: (height, width) that the logits are cut to; None leaves them at 32 times fc7's.
+
+    Returns:
+        A model of a dict of activations, (batch, height / tap's stride, width / tap's stride,
+        channels), to logits, float32 (batch, height, width, classes).
+    """
+    classes = len(config.classes)
+    inputs: dict[str, keras.KerasTensor] = {}
+    fused = None
+    for tap in taps_of(config.stride):
+        x = inputs[tap] = keras.Input((None, None, config.channels[tap]), name=tap)
+        if statistics:
+            mean, variance = statistics[tap].mean, statistics[tap].scale ** 2
+            x = layers.Normalization(mean=mean, variance=variance, name=f"standardise_{tap}")(x)
+        if tap == "fc7" and dropout:
+            x = layers.Dropout(dropout, name="dropout_fc7")(x)
+        score = layers.Conv2D(classes, 1, kernel_initializer="zeros", name=f"score_{tap}")(x)
+        if fused is None:
+            fused = score
+        else:
+            upsampled = Upsample(2, name=f"upsample_to_{tap}")(fused)
+            fused = layers.Add(name=f"fuse_{tap}")([upsampled, score])
+    logits = Upsample(config.stride, name="upsample_to_picture")(fused)
+    if image_size:
+        # The backbone pads at the bottom and right, see `vgg.Preprocess`.
+        padding = tuple((0, -size % max(TAPS)) for size in image_size)
+        logits = layers.Cropping2D(padding, name="crop")(logits)
+    return keras.Model(inputs, logits, name=f"head_{config.stride}s")
+
+
+def network(backbone: keras.Model, plain_head: keras.Model) -> keras.Model:
+    """The whole FCN.
+
+    Args:
+        backbone: from `vgg`.
+        plain_head: a head without statistics.
+
+    Returns:
+        A model of pictures, (batch, height, width, 3) RGB from 0 to 255, any height and width, to
+        logits, float32 (batch, height, width, classes).
+
+    Example:
+        >>> backbone = vgg.load()
+        >>> fcn8s = network(backbone, load_head(Path("models/fcn8s")))
+        >>> fcn8s(np.zeros((1, 100, 150, 3), "uint8")).shape
+        (1, 100, 150, 3)
+    """
+    pictures = keras.Input((None, None, 3), name="pictures")
+    taps = backbone(pictures)
+    logits = plain_head({tap: taps[tap] for tap in plain_head.input})
+    return keras.Model(pictures, CropLike(name="crop")(logits, pictures))
+
+
+def fold(score: Score, statistics: Statistics) -> Score:
+    """Score weights for standardised activations to weights for the activations as they are.
+
+    With x' = (x - mean) / scale: k.x' + b = (k / scale).x + (b - (mean / scale).k)
+    """
+    kernel = score.kernel / statistics.scale[:, None]
+    return Score(kernel, score.bias - statistics.mean @ kernel)
+
+
+def unfold(score: Score, statistics: Statistics) -> Score:
+    """The inverse of `fold`."""
+    bias = score.bias + statistics.mean @ score.kernel
+    return Score(score.kernel * statistics.scale[:, None], bias)
+
+
+def scores(model: keras.Model) -> dict[str, Score]:
+    """The weights of a head's score layers, by tap."""
+    return {
+        tap: Score(kernel[0, 0], bias)
+        for tap in model.input
+        for kernel, bias in [model.get_layer(f"score_{tap}").get_weights()]
+    }
+
+
+def set_scores(model: keras.Model, weights: Mapping[str, Score]) -> None:
+    """Set the weights of score layers, by tap; the others keep theirs."""
+    for tap, score in weights.items():
+        model.get_layer(f"score_{tap}").set_weights([score.kernel[None, None], score.bias])
+
+
+def save_head(model: keras.Model, config: HeadConfig, folder: Path) -> None:
+    """Write a plain head's weights and what it takes to build it again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_weights(folder / "head.weights.h5")
+    (folder / "head.json").write_text(config.model_dump_json(indent=2) + "\n")
+
+
+def load_head(folder: Path, image_size: tuple[int, int] | None = None) -> keras.Model:
+    """Build a stored head, its logits cut to `image_size` (see `head`)."""
+    model = head(load_head_config(folder), image_size=image_size)
+    model.load_weights(folder / "head.weights.h5")
+    return model
+
+
+def load_head_config(folder: Path) -> HeadConfig:
+    """Read what a stored head is."""
+    return HeadConfig.model_validate_json((folder / "head.json").read_text())
