@@ -1,0 +1,121 @@
+"""A tiny copy of the project, and ways to run its real commands."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import stages  # noqa: F401  sets TensorFlow's environment before any test imports it
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = (
+    "dvc.yaml",
+    ".dvcignore",
+    "stages",
+    "profiles",
+    ".dvc/config",
+    ".dvc/plots",
+    "data/weights",
+)
+
+
+def tiny_params() -> dict:
+    """The demo's parameters, shrunk to a dozen small pictures and a narrow backbone."""
+    params = yaml.safe_load((ROOT / "profiles/demo.yaml").read_text())
+    params["dataset"] |= {
+        "image_size": 64,
+        "shard_size": 4,
+        "splits": {"train": 6, "validation": 3, "test": 3},
+    }
+    params["backbone"]["width"] = 0.0625
+    params["train"] |= {"epochs": 2, "batch_size": 4}
+    params["compare"]["pictures"] = 2
+    return params
+
+
+class Project:
+    """A checkout in a folder of its own, and its commands."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Run a command in the folder, with this Python's programs first in the path."""
+        programs = str(Path(sys.executable).parent)
+        environment = os.environ | {
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+        }
+        environment.pop("PYTHONPATH", None)
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def repro(self) -> list[str]:
+        """`dvc repro`; the stages that it ran, in order."""
+        done = self.run("dvc", "repro")
+        return re.findall(r"^Running stage '(.+)':$", done.stdout, re.MULTILINE)
+
+    def stage(self, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Run a stage's module, as dvc.yaml does."""
+        return self.run("python", "-m", f"stages.{name}", *arguments, check=check)
+
+    @property
+    def params(self) -> dict:
+        """What params.yaml holds."""
+        return yaml.safe_load((self.folder / "params.yaml").read_text())
+
+    def set_params(self, changes: dict) -> None:
+        """Change params.yaml by dotted keys, such as `{"train.epochs": 3}`."""
+        params = self.params
+        for key, value in changes.items():
+            *sections, last = key.split(".")
+            section = params
+            for name in sections:
+                section = section[name]
+            section[last] = value
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def commit(self) -> None:
+        """Put the state of the folder into Git."""
+        self.run("git", "add", "--all")
+        author = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+        self.run("git", *author, "commit", "--quiet", "--message", "state")
+
+
+def copy_project(folder: Path) -> Project:
+    """A tiny copy of the project that has not run yet."""
+    for name in COPIED:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, target)
+    (folder / ".gitignore").write_text("__pycache__/\n.dvc/tmp/\n.dvc/cache/\n")
+    (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params(), sort_keys=False))
+    project = Project(folder)
+    project.run("git", "init", "--quiet")
+    return project
+
+
+@pytest.fixture
+def fresh_project(tmp_path: Path) -> Project:
+    """A tiny project in which nothing has run."""
+    return copy_project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def built_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A tiny project after `dvc repro`, committed; tests leave it as they found it."""
+    project = copy_project(tmp_path_factory.mktemp("built") / "project")
+    project.repro()
+    project.commit()
+    return project

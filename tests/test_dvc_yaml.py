@@ -1,0 +1,88 @@
+"""dvc.yaml: a stage's deps are what it imports, and its parameters what it reads."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.shared.params import Params
+
+from .conftest import ROOT
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def definition(stage: str) -> dict:
+    """A stage's definition, of a `foreach` what is under `do`."""
+    return STAGES[stage].get("do", STAGES[stage])
+
+
+def module_file(name: str) -> Path | None:
+    """The file of a module of this project; None for another's."""
+    path = ROOT / name.replace(".", "/")
+    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Names of all modules that a file imports, anywhere in it, with the packages they are in."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "stages import by full name"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    parts = [name.split(".") for name in names]
+    return {".".join(p[:n]) for p in parts for n in range(1, len(p) + 1)}
+
+
+def import_closure(path: Path) -> set[Path]:
+    """The file, and every file of this project that it imports, directly or not."""
+    closure, new = set(), {path, ROOT / "stages/__init__.py"}
+    while new:
+        closure |= new
+        found = {module_file(name) for file in new for name in imported_modules(file)}
+        new = found - closure - {None}
+    return closure
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_deps_name_every_module_that_the_stage_imports_and_no_other(stage: str):
+    named = {dep for dep in definition(stage)["deps"] if dep.endswith(".py")}
+    closure = import_closure(ROOT / "stages" / f"{stage}.py")
+    assert named == {str(path.relative_to(ROOT)) for path in closure}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_runs_the_module_of_its_name(stage: str):
+    assert definition(stage)["cmd"].split()[:3] == ["python", "-m", f"stages.{stage}"]
+
+
+def test_every_parameter_is_some_stage_s():
+    declared = {p.split(".")[0] for stage in STAGES for p in definition(stage).get("params", [])}
+    assert declared == set(Params.model_fields)
+
+
+def test_only_modules_that_read_or_write_data_import_tensorflow():
+    importers = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "stages").rglob("*.py")
+        if {"tensorflow", "tensorflow_datasets"} & imported_modules(path)
+    }
+    assert importers == {
+        "stages/shared/predictions.py",
+        "stages/shared/records.py",
+        "stages/shared/sources/tfds.py",
+    }
+
+
+def test_metrics_and_plots_live_in_git_and_bulky_outputs_in_the_cache():
+    for stage in STAGES:
+        shown = [*definition(stage).get("metrics", []), *definition(stage).get("plots", [])]
+        for out in shown:
+            ((path, options),) = out.items()
+            assert path.startswith("reports/")
+            assert options["cache"] is False
+        for path in definition(stage).get("outs", []):
+            assert path.startswith(("data/", "models/"))

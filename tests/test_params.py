@@ -1,0 +1,152 @@
+"""params.yaml: what is accepted, and what a user is told otherwise."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.shared import params
+from stages.shared.errors import UserError
+
+from .conftest import ROOT
+
+DEMO = (ROOT / "profiles/demo.yaml").read_text()
+
+# What is wrong: an edit of the demo's profile, and what the message must name.
+MISTAKES = {
+    "misspelt section": ("train:\n  epochs", "trian:\n  epochs", ["trian", "did you mean train?"]),
+    "misspelt key": ("epochs:", "epoch:", ["train.epoch ", "did you mean epochs?"]),
+    "misspelt key of a variant": ("stride: 16", "strid: 16", ["variants.fcn16s.strid", "stride?"]),
+    "misspelt split": (
+        "    train:",
+        "    trains:",
+        ["dataset.splits.trains", "did you mean train?"],
+    ),
+    "unknown key": ("seed:", "colour: 1\nseed:", ["colour is not a key", "known here: seed"]),
+    "missing key": ("  opacity: 0.6\n", "", ["compare.opacity is missing"]),
+    "wrong type": ("epochs: 12", "epochs: many", ["train.epochs is 'many'", "integer"]),
+    "fraction for a count": (
+        "pictures: 6",
+        "pictures: 6.5",
+        ["compare.pictures is 6.5", "integer"],
+    ),
+    "no epochs": ("epochs: 12", "epochs: 0", ["train.epochs is 0", "greater than or equal to 1"]),
+    "zero learning rate": ("rate: 0.01", "rate: 0", ["train.learning_rate is 0", "greater than 0"]),
+    "negative learning rate": ("rate: 0.01", "rate: -1", ["train.learning_rate is -1", "than 0"]),
+    "infinite learning rate": (
+        "rate: 0.01",
+        "rate: .inf",
+        ["train.learning_rate is inf", "finite"],
+    ),
+    "learning rate not a number": ("rate: 0.01", "rate: .nan", ["train.learning_rate is nan"]),
+    "tiny picture": ("size: 128", "size: 31", ["dataset.image_size is 31", "equal to 32"]),
+    "odd stride": ("stride: 16", "stride: 4", ["variants.fcn16s.stride is 4", "8, 16 or 32"]),
+    "no such parent": ("parent: fcn16s", "parent: fcn61s", ["fcn8s.parent is 'fcn61s'", "fcn16s"]),
+    "parents in a circle": (
+        "parent: backbone",
+        "parent: fcn8s",
+        ["fcn32s.parent", "fcn32s -> fcn8s -> fcn16s -> fcn32s"],
+    ),
+    "finer parent": (
+        "fcn32s: {stride: 32",
+        "fcn32s: {stride: 8",
+        ["variants.fcn16s.parent is fcn32s", "stride 8 is finer", "16"],
+    ),
+    "shell in a variant's name": ("fcn8s:", '"x; rm -r ~":', ["x; rm -r ~", "letters, digits"]),
+    "a variant called as a stage's folder": ("fcn8s:", "comparison:", ["comparison", "taken"]),
+    "a variant that is no mapping": (
+        "fcn8s: {stride: 8, parent: fcn16s}",
+        "fcn8s: 8",
+        ["fcn8s is 8"],
+    ),
+    "no variants": (DEMO[DEMO.index("  fcn32s") : DEMO.index("evaluate:")], "", ["variants"]),
+    "unknown source": (
+        "source: demo",
+        "source: pets",
+        ["dataset.source is 'pets'", "demo or tfds"],
+    ),
+    "unknown precision": ("precision: auto", "precision: half", ["precision is 'half'", "float32"]),
+    "narrow ImageNet": ("weights: random", "weights: imagenet", ["width 0.25", "random", "1.0"]),
+    "no YAML": ("seed: 27", "seed: [27", ["not readable as YAML"]),
+    "a YAML tag": ("seed: 27", "seed: !!python/name:os.system", ["not readable as YAML"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_with_what_would_be_right(mistake: str, tmp_path: Path):
+    right, wrong, expected = MISTAKES[mistake]
+    assert right in DEMO
+    path = tmp_path / "params.yaml"
+    path.write_text(DEMO.replace(right, wrong))
+    with pytest.raises(UserError) as error:
+        params.read_all(path)
+    assert str(error.value).startswith(str(path))
+    for words in expected:
+        assert words in str(error.value)
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    path.write_text(DEMO.replace("epochs: 12", "epochs: 0").replace("size: 128", "size: 1"))
+    with pytest.raises(UserError, match=r"(?s)image_size is 1;.*epochs is 0;"):
+        params.read_all(path)
+
+
+def test_a_missing_file_is_named_with_the_way_out(tmp_path: Path):
+    with pytest.raises(UserError, match=r"params\.yaml is missing; copy one from profiles/"):
+        params.read_all(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("profile", sorted((ROOT / "profiles").iterdir()), ids=lambda p: p.name)
+def test_every_profile_follows_the_schema(profile: Path):
+    assert params.read_all(profile).variants
+
+
+def test_the_committed_parameters_are_the_demos():
+    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "profiles/demo.yaml").read_bytes()
+
+
+def test_the_pets_profile_has_the_notebooks_hyperparameters():
+    pets = params.read_all(ROOT / "profiles/pets.yaml")
+    assert (pets.seed, pets.dataset.image_size, pets.precision) == (27, 224, "auto")
+    assert pets.dataset.splits.train == "train[:85%]"
+    assert pets.dataset.splits.validation == "train[85%:]"
+    assert pets.train == params.Train(
+        epochs=20, batch_size=32, learning_rate=1e-3, weight_decay=1e-4, dropout=0.5
+    )
+
+
+def test_scientific_notation_is_a_number_as_it_is_for_dvc(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    path.write_text(DEMO.replace("learning_rate: 0.01", "learning_rate: 3e-4"))
+    assert params.read("train", path).learning_rate == 3e-4
+
+
+@pytest.mark.parametrize("profile", sorted((ROOT / "profiles").iterdir()), ids=lambda p: p.name)
+def test_a_section_read_alone_is_that_of_the_whole_file(profile: Path):
+    whole = params.read_all(profile)
+    for section in params.Params.model_fields:
+        assert params.read(section, profile) == getattr(whole, section)
+    for name, variant in whole.variants.items():
+        assert params.read(f"variants.{name}", profile) == variant
+
+
+def test_a_mistake_in_a_section_read_alone_is_named(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    path.write_text(DEMO.replace("size: 128", "size: 1"))
+    with pytest.raises(UserError, match=r"params\.yaml: dataset\.image_size is 1; it should be gr"):
+        params.read("dataset", path)
+
+
+def test_a_section_is_read_without_looking_at_the_others(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump({"train": yaml.safe_load(DEMO)["train"], "evaluate": 3}))
+    assert params.read("train", path).epochs == 12
+
+
+def test_a_variant_s_own_settings_come_before_those_of_train():
+    variant = params.Variant(stride=8, parent="backbone", epochs=3)
+    train = params.Train(
+        epochs=20, batch_size=32, learning_rate=1e-3, weight_decay=1e-4, dropout=0.5
+    )
+    assert variant.training(train) == train.model_copy(update={"epochs": 3})

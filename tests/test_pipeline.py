@@ -1,0 +1,238 @@
+"""The real `dvc` on a tiny copy of the project: which stage runs when, and what DVC shows of it."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import ROOT, Project, tiny_params
+
+TRAIN = ["train@fcn32s", "train@fcn16s", "train@fcn8s"]
+EVALUATE = ["evaluate@fcn32s", "evaluate@fcn16s", "evaluate@fcn8s"]
+FINER = ["train@fcn16s", "train@fcn8s", "evaluate@fcn16s", "evaluate@fcn8s", "compare"]
+ALL = ["check", "prepare", "backbone", "features", *TRAIN, *EVALUATE, "compare"]
+
+# After changing this, these run. `check` reads all of params.yaml, so it runs after every edit;
+# what it writes never changes, so nothing follows from it.
+REBUILDS = {
+    "one key of one variant": ({"variants.fcn16s.dropout": 0.25}, FINER),
+    "train.learning_rate": ({"train.learning_rate": 0.02}, [*TRAIN, *EVALUATE, "compare"]),
+    "an evaluate key": ({"evaluate.split": "validation"}, [*EVALUATE, "compare"]),
+    "a compare key": ({"compare.opacity": 0.3}, ["compare"]),
+    "image_size": (
+        {"dataset.image_size": 48},
+        ["prepare", "features", *TRAIN, *EVALUATE, "compare"],
+    ),
+}
+
+
+@pytest.fixture
+def project(built_project: Project) -> Project:
+    """The built project; what the test changed is undone."""
+    yield built_project
+    built_project.run("git", "checkout", "--quiet", ".")
+    built_project.run("git", "clean", "--quiet", "--force", "-d")
+    built_project.run("dvc", "checkout", "--quiet", "--force")
+
+
+def digests(project: Project, *folders: str) -> dict[str, str]:
+    files = sorted(p for name in folders for p in (project.folder / name).rglob("*") if p.is_file())
+    return {
+        str(path.relative_to(project.folder)): hashlib.md5(path.read_bytes()).hexdigest()
+        for path in files
+    }
+
+
+def test_the_first_run_runs_every_stage_and_the_second_none(project: Project):
+    assert project.repro() == []
+    lock = yaml.safe_load((project.folder / "dvc.lock").read_text())
+    assert sorted(lock["stages"]) == sorted(ALL)
+    assert project.run("git", "status", "--porcelain").stdout == ""
+
+
+@pytest.mark.parametrize("change", REBUILDS)
+def test_only_what_depends_on_a_change_runs(change: str, project: Project):
+    changes, expected = REBUILDS[change]
+    project.set_params(changes)
+    assert sorted(project.repro()) == sorted(["check", *expected])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dataset.splits.validation": 2},
+        {"dataset": yaml.safe_load((ROOT / "profiles/pets.yaml").read_text())["dataset"]},
+    ],
+    ids=["the split", "the data source"],
+)
+def test_prepare_alone_reads_where_the_data_comes_from(changes: dict, project: Project):
+    """Together with the row for `image_size`: what follows a change of prepare is the same."""
+    project.set_params(changes)
+    status = json.loads(project.run("dvc", "status", "--json").stdout)
+    assert set(status) == {"check", "prepare"}
+
+
+def test_back_to_an_earlier_value_is_restored_and_not_computed(project: Project):
+    before = digests(project, "data", "models", "reports")
+    original = (project.folder / "params.yaml").read_bytes()
+    project.set_params({"variants.fcn8s.epochs": 1})
+    project.repro()
+    assert digests(project, "data", "models", "reports") != before
+    (project.folder / "params.yaml").write_bytes(original)
+    assert project.repro() == []
+    assert digests(project, "data", "models", "reports") == before
+
+
+def test_a_new_entry_in_params_is_a_new_variant_and_leaves_with_it(project: Project):
+    project.set_params({"variants.fcn8s-direct": {"stride": 8, "parent": "fcn32s"}})
+    assert project.repro() == ["check", "train@fcn8s-direct", "evaluate@fcn8s-direct", "compare"]
+    curves = (project.folder / "reports/comparison/curves.csv").read_text()
+    assert "\nfcn8s-direct,0," in curves
+
+    project.run("git", "checkout", "--quiet", "params.yaml")
+    done = project.run("dvc", "repro")
+    former = "data/evaluation/fcn8s-direct models/fcn8s-direct reports/fcn8s-direct"
+    assert f"rm -r {former}" in done.stdout
+    assert "fcn8s-direct" not in (project.folder / "reports/comparison/curves.csv").read_text()
+
+
+def test_metrics_and_plots_show_right_after_a_clone(project: Project, tmp_path: Path):
+    project.run("git", "clone", "--quiet", str(project.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    metrics = json.loads(clone.run("dvc", "metrics", "show", "--json").stdout)
+    shown = metrics[""]["data"]
+    assert sorted(shown) == [f"reports/{v}/metrics.json" for v in ("fcn16s", "fcn32s", "fcn8s")]
+    for values in shown.values():
+        assert set(values["data"]) == {
+            "loss",
+            "pixel_accuracy",
+            "mean_accuracy",
+            "mean_iou",
+            "frequency_weighted_iou",
+            "iou",
+        }
+    assert plots_page(clone, "show").exists()
+
+
+def test_metrics_diff_and_plots_after_a_change(project: Project):
+    project.set_params({"variants.fcn8s.learning_rate": 0.05})
+    project.repro()
+    changed = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)
+    assert set(changed) == {"reports/fcn8s/metrics.json"}
+    assert changed["reports/fcn8s/metrics.json"]["loss"]["diff"] != 0
+    for command in ("show", "diff"):
+        page = plots_page(project, command).read_text()
+        for title in (
+            "Validation mean IoU by epoch",
+            "IoU by class and variant",
+            "fcn8s, share of",
+        ):
+            assert title in page
+        assert page.count("vegaEmbed(") == 10
+        assert "picture-1.png" in page
+    assert '"rev": "workspace"' in page
+    assert '"rev": "HEAD"' in page
+
+
+def plots_page(project: Project, command: str) -> Path:
+    """The page that `dvc plots show` or `diff` writes."""
+    done = project.run("dvc", "plots", command, "--out", "page")
+    assert "index.html" in done.stdout
+    return project.folder / "page/index.html"
+
+
+MISTAKES = {
+    "misspelt key": (
+        {"train.epoch": 3},
+        "train.epoch is not a key of the pipeline; did you mean ep",
+    ),
+    "unknown top-level key": (
+        {"trian": 3},
+        "trian is not a key of the pipeline; did you mean train?",
+    ),
+    "no such parent": ({"variants.fcn8s.parent": "fcn4s"}, "variants.fcn8s.parent is 'fcn4s'"),
+    "infinite rate": ({"train.learning_rate": float("inf")}, "train.learning_rate is inf"),
+    "a name for the shell": (
+        {"variants.x; touch owned": {"stride": 8, "parent": "fcn16s"}},
+        "variants.x; touch owned",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_stops_dvc_repro_and_leaves_every_output(mistake: str, project: Project):
+    changes, message = MISTAKES[mistake]
+    before = digests(project, "models", "reports", "data/records", "data/features")
+    project.set_params(changes)
+    done = project.run("dvc", "repro", check=False)
+    assert done.returncode != 0
+    assert f"error: params.yaml: {message}" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert digests(project, "models", "reports", "data/records", "data/features") == before
+    assert not (project.folder / "owned").exists()
+
+
+def test_a_stage_that_fails_leaves_the_earlier_outputs_in_dvc_s_cache(project: Project):
+    before = digests(project, "models", "reports")
+    project.set_params({"variants.fcn8s.learning_rate": 1e38})
+    done = project.run("dvc", "repro", check=False)
+    assert done.returncode != 0
+    assert "the loss of fcn8s is no longer finite" in done.stderr
+    project.run("git", "checkout", "--quiet", ".")
+    project.run("dvc", "checkout", "--quiet")
+    assert digests(project, "models", "reports") == before
+    assert project.repro() == []
+
+
+STAGES = ["prepare", "backbone", "features", "train fcn16s", "evaluate fcn16s", "compare"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_is_a_function_of_its_deps_and_params_alone(stage: str, project: Project, tmp_path):
+    """With nothing else there it writes the same bytes, and writes nothing else."""
+    name, *variant = stage.split()
+    lock = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
+    entry = lock["@".join([name, *variant])]
+    alone = Project(tmp_path / "alone")
+    for dep in entry["deps"]:
+        source, target = project.folder / dep["path"], alone.folder / dep["path"]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+    declared = entry["params"]["params.yaml"]
+    params: dict = {}
+    for key, value in declared.items():
+        section, *entry_name = key.split(".", 1)
+        if entry_name:
+            params.setdefault(section, {})[entry_name[0]] = value
+        else:
+            params[section] = value
+    (alone.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    given = set(digests(alone, "."))
+
+    alone.stage(name, *variant)
+    outs = [out["path"] for out in entry["outs"]]
+    written = {p: d for p, d in digests(alone, ".").items() if "__pycache__" not in p}
+    new = {path: digest for path, digest in written.items() if path not in given}
+    expected = {}
+    for out in outs:
+        path = project.folder / out
+        expected |= digests(project, out) if path.is_dir() else {out: md5(path)}
+    assert new == expected
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def test_large_outputs_are_not_stored_twice(project: Project):
+    """What lies in the workspace is a link to what DVC keeps in its cache."""
+    for folder in ("data/records", "data/features", "models/backbone", "models/fcn8s"):
+        for path in (project.folder / folder).iterdir():
+            assert path.stat().st_nlink > 1
+
+
+def test_the_tiny_project_runs_the_committed_pipeline():
+    assert set(tiny_params()) == set(yaml.safe_load((ROOT / "params.yaml").read_text()))

@@ -1,0 +1,57 @@
+"""The measures, against scikit-learn."""
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from stages.shared import scores
+from stages.shared.measures import MeanIoU, PixelAccuracy
+
+CLASSES = 5
+
+
+@pytest.fixture(params=["all classes", "a class that never occurs", "a class never predicted"])
+def masks(request) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    truth, noise = rng.integers(0, CLASSES, (2, 4, 30, 20))
+    predicted = np.where(rng.random(truth.shape) < 0.6, truth, noise)
+    if request.param == "a class that never occurs":
+        truth, predicted = truth % (CLASSES - 1), predicted % (CLASSES - 1)
+    if request.param == "a class never predicted":
+        predicted = predicted % (CLASSES - 1)
+    return truth.astype(np.uint8), predicted.astype(np.uint8)
+
+
+def test_the_confusion_matrix_has_truth_in_rows(masks):
+    truth, predicted = (mask.ravel() for mask in masks)
+    expected = metrics.confusion_matrix(truth, predicted, labels=range(CLASSES))
+    np.testing.assert_array_equal(scores.confusion(*masks, CLASSES), expected)
+
+
+def test_the_four_measures_and_the_iou_of_each_class(masks):
+    truth, predicted = (mask.ravel() for mask in masks)
+    result = scores.score(scores.confusion(*masks, CLASSES))
+    occurring = sorted(set(truth) | set(predicted))
+    iou = metrics.jaccard_score(truth, predicted, labels=occurring, average=None)
+    weighted = metrics.jaccard_score(truth, predicted, labels=occurring, average="weighted")
+    assert result.pixel_accuracy == pytest.approx(metrics.accuracy_score(truth, predicted))
+    assert result.mean_accuracy == pytest.approx(
+        metrics.recall_score(truth, predicted, labels=sorted(set(truth)), average="macro")
+    )
+    assert result.mean_iou == pytest.approx(iou.mean())
+    assert result.frequency_weighted_iou == pytest.approx(weighted)
+    np.testing.assert_allclose(result.iou[occurring], iou)
+    assert np.isnan(np.delete(result.iou, occurring)).all()
+
+
+def test_the_measures_while_training_are_those_of_the_report(masks):
+    truth, predicted = masks
+    logits = np.eye(CLASSES, dtype=np.float32)[predicted] * 3
+    result = scores.score(scores.confusion(truth, predicted, CLASSES))
+    for metric, expected in (
+        (MeanIoU(CLASSES), result.mean_iou),
+        (PixelAccuracy(CLASSES), result.pixel_accuracy),
+    ):
+        for half in (slice(0, 2), slice(2, 4)):
+            metric.update_state(truth[half], logits[half])
+        assert float(metric.result()) == pytest.approx(expected, rel=1e-6)
