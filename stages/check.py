@@ -6,7 +6,7 @@ have something to lose. What this stage writes never changes, so a valid edit re
 
 from pathlib import Path
 
-from stages.shared import errors, params
+from stages.shared import errors, outputs, params
 
 MARK = Path("data/checked")
 
@@ -18,8 +18,7 @@ def check() -> None:
         UserError: names each key or value at fault and what would be right.
     """
     params.read_all()
-    MARK.parent.mkdir(exist_ok=True)
-    MARK.write_text("params.yaml follows stages/shared/params.py\n")
+    outputs.fresh_file(MARK).write_text("params.yaml follows stages/shared/params.py\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from stages.shared import errors, params, predictions, records, scores
+from stages.shared import errors, outputs, params, predictions, records, scores
 from stages.shared.dataset import Dataset
 from stages.shared.overlay import colours, overlay
 from stages.shared.predictions import EVALUATION_DIR, Summary
@@ -43,7 +43,7 @@ def compare() -> None:
     summaries = {name: Summary.load(name) for name in params.read("variants")}
     dataset = Dataset.load()
     note_former_variants(set(summaries))
-    (COMPARISON_DIR / "pictures").mkdir(parents=True, exist_ok=True)
+    outputs.fresh_folder(COMPARISON_DIR / "pictures")
 
     write_rows(
         "curves.csv",

@@ -10,9 +10,7 @@ of a list.
 
 import csv
 import json
-import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +39,7 @@ class Measurement:
         loss: cross-entropy, summed over all pixels so far.
     """
 
-    def __init__(self, name: str, split: str, batch_size: int):
+    def __init__(self, name: str, split: str, batch_size: int) -> None:
         features = Features.load()
         self.name, self.batch_size = name, batch_size
         self.head = fcn.load_head(MODELS_DIR / name, features.image_size)
@@ -112,4 +110,4 @@ def _rounded(value: float) -> float | None:
 
 
 if __name__ == "__main__":
-    errors.run_stage(partial(evaluate, sys.argv[1]))
+    errors.run_stage(evaluate, "VARIANT")

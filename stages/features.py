@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from stages.shared import activations, errors, params, precision, records, vgg
+from stages.shared import activations, errors, outputs, params, precision, records, vgg
 from stages.shared.activations import FEATURES_DIR, Features, Tap
 from stages.shared.dataset import Dataset
 from stages.shared.records import RECORDS_DIR
@@ -23,7 +23,7 @@ class Moments:
     Computing Sample Variances" (1979), equation 2.1.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int) -> None:
         self.count = 0
         self.mean = np.zeros(channels)
         self.squares = np.zeros(channels)
@@ -51,7 +51,7 @@ def features() -> None:
     policy = precision.policy(params.read("precision"))
     dataset = Dataset.load()
     backbone = vgg.load(dtype=policy)
-    FEATURES_DIR.mkdir(parents=True, exist_ok=True)
+    outputs.fresh_folder(FEATURES_DIR)
 
     units: dict[str, float] = {}
     moments: dict[str, Moments] = {}

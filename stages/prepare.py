@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from stages.shared import errors, params, pictures, records
+from stages.shared import errors, outputs, params, pictures, records
 from stages.shared.dataset import Dataset, LeftOut, Shard, pixel_share
 from stages.shared.errors import UserError
 from stages.shared.pictures import BadPictureError, Example
@@ -44,7 +44,7 @@ def prepare() -> None:
     image_size = (settings.image_size, settings.image_size)
     fit = partial(_fit, table=pictures.label_table(labels), image_size=image_size)
 
-    RECORDS_DIR.mkdir(parents=True, exist_ok=True)
+    outputs.fresh_folder(RECORDS_DIR)
     shards: dict[str, list[Shard]] = {}
     shares: dict[str, dict[str, float]] = {}
     left_out: list[LeftOut] = []

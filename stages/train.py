@@ -9,7 +9,6 @@ the epoch with the best validation mean IoU are kept.
 
 import csv
 import math
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +28,8 @@ REPORTS_DIR = Path("reports")
 MEASURES = ("loss", "mean_iou", "pixel_accuracy")
 COLUMNS = ("epoch", *MEASURES, *(f"val_{measure}" for measure in MEASURES))
 
+Logs = dict[str, float] | None
+
 
 class Batches(keras.utils.PyDataset):
     """Batches of activations and masks; with a seed, in a new order each epoch.
@@ -39,7 +40,7 @@ class Batches(keras.utils.PyDataset):
         seed: of the order; None keeps the order of the records.
     """
 
-    def __init__(self, reader: SplitReader, batch_size: int, seed: int | None = None):
+    def __init__(self, reader: SplitReader, batch_size: int, seed: int | None = None) -> None:
         super().__init__()
         self.reader, self.batch_size, self.seed = reader, batch_size, seed
         self.epoch = 0
@@ -65,17 +66,17 @@ class Batches(keras.utils.PyDataset):
 class BestWeights(keras.callbacks.Callback):
     """Keeps the weights of the epoch with the best validation mean IoU, the earliest of equals."""
 
-    def __init__(self, start: dict[str, float]):
+    def __init__(self, start: dict[str, float]) -> None:
         super().__init__()
         self.best = start["val_mean_iou"]
         self.weights: list[np.ndarray] | None = None
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         if logs["val_mean_iou"] > self.best:
             self.best = logs["val_mean_iou"]
             self.weights = self.model.get_weights()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         if self.weights is not None:
             self.model.set_weights(self.weights)
 
@@ -83,7 +84,7 @@ class BestWeights(keras.callbacks.Callback):
 class HistoryFile(keras.callbacks.Callback):
     """Writes history.csv, a row an epoch as soon as the epoch is over."""
 
-    def __init__(self, path: Path, start: dict[str, float]):
+    def __init__(self, path: Path, start: dict[str, float]) -> None:
         super().__init__()
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = path.open("w", newline="")
@@ -91,10 +92,10 @@ class HistoryFile(keras.callbacks.Callback):
         self.writer.writeheader()
         self._row(0, start)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self._row(epoch + 1, logs)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         self.file.close()
 
     def _row(self, epoch: int, logs: dict[str, float]) -> None:
@@ -166,7 +167,7 @@ def fit(
             keras.callbacks.TerminateOnNaN(),
             BestWeights(start),
             HistoryFile(REPORTS_DIR / name / "history.csv", start),
-            TqdmCallback(epochs=settings.epochs, verbose=0, desc=f"train {name}"),
+            TqdmCallback(epochs=settings.epochs, desc=f"train {name}"),
         ],
     )
     if not math.isfinite(history.history["loss"][-1]):
@@ -178,4 +179,4 @@ def fit(
 
 
 if __name__ == "__main__":
-    errors.run_stage(partial(train, sys.argv[1]))
+    errors.run_stage(train, "VARIANT")

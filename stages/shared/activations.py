@@ -95,7 +95,7 @@ class SplitReader:
         taps: the ones to read.
     """
 
-    def __init__(self, features: Features, split: str, taps: Sequence[str]):
+    def __init__(self, features: Features, split: str, taps: Sequence[str]) -> None:
         numbers = range(len(features.shards[split]))
         self.units = {tap: features.taps[tap].unit for tap in taps}
         self._starts = np.cumsum([0, *features.shards[split]])

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from stages.shared import outputs
+
 DATASET_FILE = Path("data/dataset.json")
 
 
@@ -51,7 +53,7 @@ class Dataset(BaseModel):
 
     def save(self, path: Path = DATASET_FILE) -> None:
         """Write dataset.json."""
-        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        outputs.fresh_file(path).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def pictures(self, split: str) -> int:
         """How many pictures a split has."""

@@ -2,6 +2,10 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+# First parts of the paths that stages write and later ones read.
+OUTPUT_FOLDERS = (("data",), ("models",), ("reports",))
 
 
 class UserError(Exception):
@@ -12,11 +16,22 @@ class UserError(Exception):
     """
 
 
-def run_stage(stage: Callable[[], None]) -> None:
-    """Run a stage as a program: a `UserError` becomes its sentence on stderr and exit code 1."""
+def run_stage(stage: Callable[..., None], *arguments: str) -> None:
+    """Run a stage as a program: a user's mistake becomes its sentence on stderr and exit code 1.
+
+    Args:
+        stage: is called with the command line's arguments.
+        arguments: their names.
+    """
+    if len(sys.argv) - 1 != len(arguments):
+        sys.exit(" ".join(("usage: python -m", f"stages.{stage.__name__}", *arguments)))
     try:
-        stage()
+        stage(*sys.argv[1:])
     except UserError as error:
         sys.exit(f"error: {error}")
+    except FileNotFoundError as error:
+        if Path(str(error.filename)).parts[:1] not in OUTPUT_FOLDERS:
+            raise
+        sys.exit(f"error: {error.filename} is missing; `dvc repro` makes it")
     except KeyboardInterrupt:
         sys.exit("\nstopped; `dvc repro` starts this stage again")

@@ -11,14 +11,15 @@ is a plain FCN that reads the backbone's activations as they are.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import KerasTensor, layers, ops
 from pydantic import BaseModel
 
-from stages.shared.vgg import TAPS
+from stages.shared import outputs
+from stages.shared.vgg import TAPS, Shape
 
 # A channel that hardly ever fires is scaled as if it had this share of its tap's deviation.
 SMALLEST_DEVIATION = 0.1
@@ -73,11 +74,11 @@ class Upsample(layers.Layer):
     Shapes: (batch, height, width, channels) to (batch, factor * height, factor * width, channels).
     """
 
-    def __init__(self, factor: int, **options):
+    def __init__(self, factor: int, **options: Any) -> None:
         super().__init__(**options)
         self.factor = factor
 
-    def call(self, scores):
+    def call(self, scores: KerasTensor) -> KerasTensor:
         height, width = ops.shape(scores)[1:3]
         rows = interpolation(height, self.factor, self.compute_dtype)
         columns = interpolation(width, self.factor, self.compute_dtype)
@@ -85,15 +86,15 @@ class Upsample(layers.Layer):
         planes = ops.matmul(ops.matmul(rows, planes), ops.transpose(columns))
         return ops.transpose(planes, (0, 2, 3, 1))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, height, width, channels = input_shape
         return (batch, height and height * self.factor, width and width * self.factor, channels)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "factor": self.factor}
 
 
-def interpolation(size: int, factor: int, dtype: str):
+def interpolation(size: int, factor: int, dtype: str) -> KerasTensor:
     """The matrix (size * factor, size) that upsamples an axis, clamped at the outermost centres."""
     target = ops.cast(ops.arange(size * factor), dtype)
     source = ops.clip((target + 0.5) / factor - 0.5, 0, ops.cast(size - 1, dtype))
@@ -105,11 +106,11 @@ def interpolation(size: int, factor: int, dtype: str):
 class CropLike(layers.Layer):
     """Cut the bottom and right off, to the height and width of the pictures."""
 
-    def call(self, logits, pictures):
+    def call(self, logits: KerasTensor, pictures: KerasTensor) -> KerasTensor:
         height, width = ops.shape(pictures)[1:3]
         return logits[:, :height, :width]
 
-    def compute_output_shape(self, logits_shape, pictures_shape):
+    def compute_output_shape(self, logits_shape: Shape, pictures_shape: Shape) -> Shape:
         return (logits_shape[0], *pictures_shape[1:3], logits_shape[3])
 
 
@@ -132,7 +133,7 @@ def head(
         channels), to logits, float32 (batch, height, width, classes).
     """
     classes = len(config.classes)
-    inputs: dict[str, keras.KerasTensor] = {}
+    inputs: dict[str, KerasTensor] = {}
     fused = None
     for tap in taps_of(config.stride):
         x = inputs[tap] = keras.Input((None, None, config.channels[tap]), name=tap)
@@ -210,7 +211,7 @@ def set_scores(model: keras.Model, weights: Mapping[str, Score]) -> None:
 
 def save_head(model: keras.Model, config: HeadConfig, folder: Path) -> None:
     """Write a plain head's weights and what it takes to build it again."""
-    folder.mkdir(parents=True, exist_ok=True)
+    outputs.fresh_folder(folder)
     model.save_weights(folder / "head.weights.h5")
     (folder / "head.json").write_text(config.model_dump_json(indent=2) + "\n")
 

@@ -5,7 +5,7 @@ share one confusion matrix: TensorFlow finds the identical operations and runs t
 """
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
 
 
 class ConfusionMetric(keras.metrics.Metric):
@@ -15,12 +15,14 @@ class ConfusionMetric(keras.metrics.Metric):
         classes: their number.
     """
 
-    def __init__(self, classes: int, name: str):
+    def __init__(self, classes: int, name: str) -> None:
         super().__init__(name=name)
         self.classes = classes
         self.confusion = self.add_variable((classes, classes), "zeros", name="confusion")
 
-    def update_state(self, masks, logits, sample_weight=None):
+    def update_state(
+        self, masks: KerasTensor, logits: KerasTensor, sample_weight: None = None
+    ) -> None:
         """Count pixels: masks, integer (..., height, width), and logits, (..., classes)."""
         # A product of one-hot rows is exact and, unlike bincount, deterministic on a GPU.
         truth = ops.one_hot(ops.reshape(masks, (-1,)), self.classes, dtype="float32")
@@ -32,10 +34,10 @@ class ConfusionMetric(keras.metrics.Metric):
 class MeanIoU(ConfusionMetric):
     """Intersection over union, averaged over the classes that occur (see `scores.Scores`)."""
 
-    def __init__(self, classes: int):
+    def __init__(self, classes: int) -> None:
         super().__init__(classes, name="mean_iou")
 
-    def result(self):
+    def result(self) -> KerasTensor:
         """The mean, 0 to 1."""
         hits = ops.diagonal(self.confusion)
         union = ops.sum(self.confusion, axis=0) + ops.sum(self.confusion, axis=1) - hits
@@ -46,10 +48,10 @@ class MeanIoU(ConfusionMetric):
 class PixelAccuracy(ConfusionMetric):
     """Share of the pixels whose class is right."""
 
-    def __init__(self, classes: int):
+    def __init__(self, classes: int) -> None:
         super().__init__(classes, name="pixel_accuracy")
 
-    def result(self):
+    def result(self) -> KerasTensor:
         """The share, 0 to 1."""
         pixels = ops.maximum(ops.sum(self.confusion), 1)
         return ops.sum(ops.diagonal(self.confusion)) / pixels

@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 from pydantic import BaseModel
 
+from stages.shared import outputs
+
 EVALUATION_DIR = Path("data/evaluation")
 SUMMARY_FILE = "summary.json"
 PREDICTIONS_FILE = "predictions.tfrecord"
@@ -41,8 +43,7 @@ class Summary(BaseModel):
 
 def write(variant: str, masks: Iterable[np.ndarray]) -> None:
     """Write a variant's predicted masks, uint8 (height, width), in the split's order, as PNG."""
-    folder = EVALUATION_DIR / variant
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = outputs.fresh_folder(EVALUATION_DIR / variant)
     with tf.io.TFRecordWriter(str(folder / PREDICTIONS_FILE)) as writer:
         for mask in masks:
             writer.write(tf.io.encode_png(mask[..., None]).numpy())

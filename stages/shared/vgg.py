@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import keras
-from keras import layers, ops
+from keras import KerasTensor, layers, ops
 from pydantic import BaseModel
+
+from stages.shared import outputs
 
 # Mean of ImageNet's training pictures, BGR, 0 to 255 (keras.applications.imagenet_utils, "caffe").
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
@@ -20,6 +22,9 @@ COARSEST_STRIDE = 32
 # Stride of a tap in pixels, and the layer whose activations it is.
 TAPS = {8: "pool3", 16: "pool4", 32: "fc7"}
 BACKBONE_DIR = Path("models/backbone")
+
+# Of a tensor; None where any size will do.
+Shape = tuple[int | None, ...]
 
 
 class Network(NamedTuple):
@@ -54,14 +59,14 @@ class Preprocess(layers.Layer):
     the layer's compute dtype.
     """
 
-    def call(self, images):
+    def call(self, images: KerasTensor) -> KerasTensor:
         mean = ops.convert_to_tensor(IMAGENET_MEAN_BGR, "float32")
         x = ops.flip(ops.cast(images, "float32"), axis=-1) - mean
         height, width = ops.shape(images)[1:3]
         bottom, right = -height % COARSEST_STRIDE, -width % COARSEST_STRIDE
         return ops.cast(ops.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0))), self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, *size, channels = input_shape
         padded = (n and n + -n % COARSEST_STRIDE for n in size)
         return (batch, *padded, channels)
@@ -90,7 +95,7 @@ def backbone(
     """
     convolutions, channels, dense, _ = NETWORKS[network]
 
-    def convolve(x, filters: int, size: int, name: str, index: int):
+    def convolve(x: KerasTensor, filters: int, size: int, name: str, index: int) -> KerasTensor:
         he_normal = keras.initializers.HeNormal(None if seed is None else (seed * 1000 + index))
         layer = layers.Conv2D(
             max(1, round(filters * width)),
@@ -135,7 +140,7 @@ def copy_classifier(model: keras.Model, classifier: keras.Model) -> None:
 
 def save(model: keras.Model, config: BackboneConfig, folder: Path = BACKBONE_DIR) -> None:
     """Write a backbone's weights and what it takes to build it again."""
-    folder.mkdir(parents=True, exist_ok=True)
+    outputs.fresh_folder(folder)
     model.save_weights(folder / "backbone.weights.h5")
     (folder / "backbone.json").write_text(config.model_dump_json(indent=2) + "\n")
 

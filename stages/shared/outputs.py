@@ -1,0 +1,22 @@
+"""Where a stage writes."""
+
+import shutil
+from pathlib import Path
+
+
+def fresh_folder(folder: Path) -> Path:
+    """Empty a folder, or make it, and return it.
+
+    What lies in it may be hard links into DVC's cache: it must be unlinked, not written over. DVC
+    does so before it runs a stage; this is for a stage that is run by hand.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def fresh_file(file: Path) -> Path:
+    """Unlink a file, if it is there, and return it; see `fresh_folder`."""
+    file.unlink(missing_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
