@@ -1,5 +1,6 @@
 """A tiny copy of the project, and ways to run its real commands."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -83,6 +84,15 @@ class Project:
             section[last] = value
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
+    def digests(self, *folders: str) -> dict[str, str]:
+        """MD5 of every file in some folders, by path."""
+        files = sorted(p for name in folders for p in (self.folder / name).rglob("*"))
+        return {
+            str(path.relative_to(self.folder)): hashlib.md5(path.read_bytes()).hexdigest()
+            for path in files
+            if path.is_file()
+        }
+
     def commit(self) -> None:
         """Put the state of the folder into Git."""
         self.run("git", "add", "--all")
@@ -119,3 +129,12 @@ def built_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.repro()
     project.commit()
     return project
+
+
+@pytest.fixture
+def project(built_project: Project) -> Project:
+    """The built project; what the test changed is undone."""
+    yield built_project
+    built_project.run("git", "checkout", "--quiet", ".")
+    built_project.run("git", "clean", "--quiet", "--force", "-d")
+    built_project.run("dvc", "checkout", "--quiet", "--force")

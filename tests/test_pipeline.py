@@ -1,4 +1,4 @@
-"""The real `dvc` on a tiny copy of the project: which stage runs when, and what DVC shows of it."""
+"""The real `dvc` on a tiny copy of the project: what it shows, and what survives a mistake."""
 
 import hashlib
 import json
@@ -9,94 +9,6 @@ import pytest
 import yaml
 
 from .conftest import ROOT, Project, tiny_params
-
-TRAIN = ["train@fcn32s", "train@fcn16s", "train@fcn8s"]
-EVALUATE = ["evaluate@fcn32s", "evaluate@fcn16s", "evaluate@fcn8s"]
-FINER = ["train@fcn16s", "train@fcn8s", "evaluate@fcn16s", "evaluate@fcn8s", "compare"]
-ALL = ["check", "prepare", "backbone", "features", *TRAIN, *EVALUATE, "compare"]
-
-# After changing this, these run. `check` reads all of params.yaml, so it runs after every edit;
-# what it writes never changes, so nothing follows from it.
-REBUILDS = {
-    "one key of one variant": ({"variants.fcn16s.dropout": 0.25}, FINER),
-    "train.learning_rate": ({"train.learning_rate": 0.02}, [*TRAIN, *EVALUATE, "compare"]),
-    "an evaluate key": ({"evaluate.split": "validation"}, [*EVALUATE, "compare"]),
-    "a compare key": ({"compare.opacity": 0.3}, ["compare"]),
-    "image_size": (
-        {"dataset.image_size": 48},
-        ["prepare", "features", *TRAIN, *EVALUATE, "compare"],
-    ),
-}
-
-
-@pytest.fixture
-def project(built_project: Project) -> Project:
-    """The built project; what the test changed is undone."""
-    yield built_project
-    built_project.run("git", "checkout", "--quiet", ".")
-    built_project.run("git", "clean", "--quiet", "--force", "-d")
-    built_project.run("dvc", "checkout", "--quiet", "--force")
-
-
-def digests(project: Project, *folders: str) -> dict[str, str]:
-    files = sorted(p for name in folders for p in (project.folder / name).rglob("*") if p.is_file())
-    return {
-        str(path.relative_to(project.folder)): hashlib.md5(path.read_bytes()).hexdigest()
-        for path in files
-    }
-
-
-def test_the_first_run_runs_every_stage_and_the_second_none(project: Project):
-    assert project.repro() == []
-    lock = yaml.safe_load((project.folder / "dvc.lock").read_text())
-    assert sorted(lock["stages"]) == sorted(ALL)
-    assert project.run("git", "status", "--porcelain").stdout == ""
-
-
-@pytest.mark.parametrize("change", REBUILDS)
-def test_only_what_depends_on_a_change_runs(change: str, project: Project):
-    changes, expected = REBUILDS[change]
-    project.set_params(changes)
-    assert sorted(project.repro()) == sorted(["check", *expected])
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"dataset.splits.validation": 2},
-        {"dataset": yaml.safe_load((ROOT / "profiles/pets.yaml").read_text())["dataset"]},
-    ],
-    ids=["the split", "the data source"],
-)
-def test_prepare_alone_reads_where_the_data_comes_from(changes: dict, project: Project):
-    """Together with the row for `image_size`: what follows a change of prepare is the same."""
-    project.set_params(changes)
-    status = json.loads(project.run("dvc", "status", "--json").stdout)
-    assert set(status) == {"check", "prepare"}
-
-
-def test_back_to_an_earlier_value_is_restored_and_not_computed(project: Project):
-    before = digests(project, "data", "models", "reports")
-    original = (project.folder / "params.yaml").read_bytes()
-    project.set_params({"variants.fcn8s.epochs": 1})
-    project.repro()
-    assert digests(project, "data", "models", "reports") != before
-    (project.folder / "params.yaml").write_bytes(original)
-    assert project.repro() == []
-    assert digests(project, "data", "models", "reports") == before
-
-
-def test_a_new_entry_in_params_is_a_new_variant_and_leaves_with_it(project: Project):
-    project.set_params({"variants.fcn8s-direct": {"stride": 8, "parent": "fcn32s"}})
-    assert project.repro() == ["check", "train@fcn8s-direct", "evaluate@fcn8s-direct", "compare"]
-    curves = (project.folder / "reports/comparison/curves.csv").read_text()
-    assert "\nfcn8s-direct,0," in curves
-
-    project.run("git", "checkout", "--quiet", "params.yaml")
-    done = project.run("dvc", "repro")
-    former = "data/evaluation/fcn8s-direct models/fcn8s-direct reports/fcn8s-direct"
-    assert f"rm -r {former}" in done.stdout
-    assert "fcn8s-direct" not in (project.folder / "reports/comparison/curves.csv").read_text()
 
 
 def test_metrics_and_plots_show_right_after_a_clone(project: Project, tmp_path: Path):
@@ -165,25 +77,25 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_stops_dvc_repro_and_leaves_every_output(mistake: str, project: Project):
     changes, message = MISTAKES[mistake]
-    before = digests(project, "models", "reports", "data/records", "data/features")
+    before = project.digests("models", "reports", "data/records", "data/features")
     project.set_params(changes)
     done = project.run("dvc", "repro", check=False)
     assert done.returncode != 0
     assert f"error: params.yaml: {message}" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    assert digests(project, "models", "reports", "data/records", "data/features") == before
+    assert project.digests("models", "reports", "data/records", "data/features") == before
     assert not (project.folder / "owned").exists()
 
 
 def test_a_stage_that_fails_leaves_the_earlier_outputs_in_dvc_s_cache(project: Project):
-    before = digests(project, "models", "reports")
+    before = project.digests("models", "reports")
     project.set_params({"variants.fcn8s.learning_rate": 1e38})
     done = project.run("dvc", "repro", check=False)
     assert done.returncode != 0
     assert "the loss of fcn8s is no longer finite" in done.stderr
     project.run("git", "checkout", "--quiet", ".")
     project.run("dvc", "checkout", "--quiet")
-    assert digests(project, "models", "reports") == before
+    assert project.digests("models", "reports") == before
     assert project.repro() == []
 
 
@@ -210,16 +122,16 @@ def test_a_stage_is_a_function_of_its_deps_and_params_alone(stage: str, project:
         else:
             params[section] = value
     (alone.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    given = set(digests(alone, "."))
+    given = set(alone.digests("."))
 
     alone.stage(name, *variant)
     outs = [out["path"] for out in entry["outs"]]
-    written = {p: d for p, d in digests(alone, ".").items() if "__pycache__" not in p}
+    written = {p: d for p, d in alone.digests(".").items() if "__pycache__" not in p}
     new = {path: digest for path, digest in written.items() if path not in given}
     expected = {}
     for out in outs:
         path = project.folder / out
-        expected |= digests(project, out) if path.is_dir() else {out: md5(path)}
+        expected |= project.digests(out) if path.is_dir() else {out: md5(path)}
     assert new == expected
 
 

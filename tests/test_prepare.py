@@ -317,3 +317,26 @@ def test_a_mistake_ends_the_stage_with_its_sentence_and_no_traceback(fresh_proje
     assert done.returncode == 1
     assert "error: params.yaml: dataset.splits.train is 0; it should be greater" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_stage_run_by_hand_too_early_says_what_is_missing(fresh_project: Project):
+    done = fresh_project.stage("train", "fcn8s", check=False)
+    assert done.returncode == 1
+    assert "error: data/features/features.json is missing; `dvc repro` makes it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_stage_run_by_hand_says_what_it_takes(fresh_project: Project):
+    done = fresh_project.stage("train", check=False)
+    assert done.returncode == 1
+    assert "usage: python -m stages.train VARIANT" in done.stderr
+
+
+def test_a_stage_run_by_hand_does_not_write_into_dvc_s_cache(fresh_project: Project):
+    fresh_project.run("dvc", "repro", "prepare")
+    cached = {
+        p: p.read_bytes() for p in (fresh_project.folder / ".dvc/cache").rglob("*") if p.is_file()
+    }
+    fresh_project.set_params({"seed": 28})
+    fresh_project.stage("prepare")
+    assert {path: path.read_bytes() for path in cached} == cached
