@@ -64,12 +64,18 @@ class Batches(keras.utils.PyDataset):
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Keeps the weights of the epoch with the best validation mean IoU, the earliest of equals."""
+    """Ends on the weights of the epoch with the best validation mean IoU, the first of equals.
+
+    Args:
+        start: what was measured before the first step, as epoch 0.
+    """
 
     def __init__(self, start: dict[str, float]) -> None:
         super().__init__()
         self.best = start["val_mean_iou"]
-        self.weights: list[np.ndarray] | None = None
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        self.weights = self.model.get_weights()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         if logs["val_mean_iou"] > self.best:
@@ -77,8 +83,7 @@ class BestWeights(keras.callbacks.Callback):
             self.weights = self.model.get_weights()
 
     def on_train_end(self, logs: Logs = None) -> None:
-        if self.weights is not None:
-            self.model.set_weights(self.weights)
+        self.model.set_weights(self.weights)
 
 
 class HistoryFile(keras.callbacks.Callback):

@@ -31,7 +31,8 @@ def cpu_flags(cpuinfo: Path = CPU_FLAGS_FILE) -> set[str]:
     if not cpuinfo.exists():
         return set()
     lines = cpuinfo.read_text().splitlines()
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return set(flags.partition(":")[2].split())
 
 
 def gpu_compute_capability() -> float:
