@@ -34,7 +34,7 @@ def tiny_params() -> dict:
         "splits": {"train": 6, "validation": 3, "test": 3},
     }
     params["backbone"]["width"] = 0.0625
-    params["train"] |= {"epochs": 2, "batch_size": 4}
+    params["train"] |= {"epochs": 2, "batch_size": 1}
     params["compare"]["pictures"] = 2
     return params
 
