@@ -1,6 +1,7 @@
 """A tiny copy of the project, and ways to run its real commands."""
 
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -8,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import stages  # noqa: F401  sets TensorFlow's environment before any test imports it
 
@@ -23,6 +26,13 @@ COPIED = (
     ".dvc/plots",
     "data/weights",
 )
+
+
+def encoded(pixels: np.ndarray, kind: str) -> bytes:
+    """Pixels as the bytes of a picture file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
 
 
 def tiny_params() -> dict:
@@ -84,13 +94,13 @@ class Project:
             section[last] = value
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
-    def digests(self, *folders: str) -> dict[str, str]:
-        """MD5 of every file in some folders, by path."""
-        files = sorted(p for name in folders for p in (self.folder / name).rglob("*"))
+    def digests(self, *names: str) -> dict[str, str]:
+        """MD5 of some files, and of every file in some folders, by path."""
+        roots = [self.folder / name for name in names]
+        files = sorted(p for root in roots for p in (root, *root.rglob("*")) if p.is_file())
         return {
             str(path.relative_to(self.folder)): hashlib.md5(path.read_bytes()).hexdigest()
             for path in files
-            if path.is_file()
         }
 
     def commit(self) -> None:

@@ -10,13 +10,7 @@ from PIL import Image
 from stages.shared import pictures
 from stages.shared.pictures import BadPictureError
 
-
-def encoded(pixels: np.ndarray, kind: str, mode: str | None = None) -> bytes:
-    """Pixels as the bytes of a picture file."""
-    image = Image.fromarray(pixels)
-    file = io.BytesIO()
-    (image.convert(mode) if mode else image).save(file, kind)
-    return file.getvalue()
+from .conftest import encoded
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Stage prepare: same input, same bytes; bad pictures; the TFDS source on data made on the spot."""
 
-import hashlib
 import io
 import tarfile
 from collections.abc import Iterator
@@ -19,20 +18,15 @@ from stages.shared.errors import UserError
 from stages.shared.pictures import Example, decode_pair
 from stages.shared.sources import demo
 
-from .conftest import Project
-
-
-def png(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
+from .conftest import Project, encoded
 
 
 def labelled_picture(index: int) -> tuple[bytes, bytes]:
     """A small picture of its own size and a mask of the labels 1, 2 and 3, as files."""
     rng = np.random.default_rng(index)
     size = (40 + index, 60 - index)
-    return png(rng.integers(0, 256, (*size, 3), np.uint8)), png(rng.integers(1, 4, size, np.uint8))
+    image, mask = rng.integers(0, 256, (*size, 3), np.uint8), rng.integers(1, 4, size, np.uint8)
+    return encoded(image, "PNG"), encoded(mask, "PNG")
 
 
 class SmallPets(tfds.core.GeneratorBasedBuilder):
@@ -109,11 +103,6 @@ def all_records(dataset: Dataset, split: str) -> list[records.Record]:
     ]
 
 
-def digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(p.relative_to(folder)): hashlib.md5(p.read_bytes()).hexdigest() for p in files}
-
-
 def test_a_tfds_data_set_becomes_records(small_pets: Path, in_folder: Path, monkeypatch):
     dataset = run_prepare(tfds_settings(data_dir=str(small_pets)), monkeypatch)
     assert dataset.classes == ["pet", "background", "border"]
@@ -155,10 +144,10 @@ def test_prepare_twice_gives_the_same_bytes_on_any_number_of_cores(in_folder: Pa
         bad_pictures="stop",
     )
     run_prepare(settings, monkeypatch)
-    first = digests(in_folder / "data")
+    first = Project(in_folder).digests("data")
     monkeypatch.setattr(stage.os, "sched_getaffinity", lambda _: {0})
     run_prepare(settings, monkeypatch)
-    assert digests(in_folder / "data") == first
+    assert Project(in_folder).digests("data") == first
     assert len(first) == 6
 
 
