@@ -6,7 +6,6 @@ data/evaluation/, data/records/ -> curves.csv, iou.csv, learning_curves.png, pic
 import csv
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +15,12 @@ from matplotlib.ticker import MaxNLocator
 
 from stages.shared import errors, outputs, params, predictions, records, scores
 from stages.shared.dataset import Dataset
+from stages.shared.outputs import EVALUATION_DIR, MODELS_DIR, REPORTS_DIR
 from stages.shared.overlay import colours, overlay
-from stages.shared.predictions import EVALUATION_DIR, Summary
+from stages.shared.predictions import Summary
 from stages.shared.records import RECORDS_DIR
 
-COMPARISON_DIR = Path("reports/comparison")
-VARIANT_FOLDERS = ("data/evaluation", "models", "reports")
+COMPARISON_DIR = REPORTS_DIR / "comparison"
 PANELS = {"loss": "loss", "pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU"}
 PANEL_INCHES = 2.6
 # Without it Matplotlib would write its version into each picture.
@@ -47,11 +46,7 @@ def compare() -> None:
 
     write_rows(
         "curves.csv",
-        (
-            {"variant": name} | row | {"epoch": int(row["epoch"])}
-            for name, s in summaries.items()
-            for row in s.history
-        ),
+        ({"variant": name} | row for name, s in summaries.items() for row in s.history),
     )
     write_rows(
         "iou.csv",
@@ -72,9 +67,10 @@ def note_former_variants(variants: set[str]) -> None:
 
     They are not shown, but dvc.lock counts all of data/evaluation/.
     """
+    parents = (EVALUATION_DIR, MODELS_DIR, REPORTS_DIR)
     for folder in sorted(path for path in EVALUATION_DIR.iterdir() if path.is_dir()):
         if folder.name not in variants:
-            former = " ".join(f"{parent}/{folder.name}" for parent in VARIANT_FOLDERS)
+            former = " ".join(f"{parent}/{folder.name}" for parent in parents)
             print(f"note: {folder.name} is no variant of params.yaml any more; rm -r {former}")
 
 

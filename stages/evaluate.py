@@ -11,7 +11,6 @@ of a list.
 import csv
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from keras import ops
@@ -19,11 +18,9 @@ from tqdm import tqdm
 
 from stages.shared import errors, fcn, params, predictions, scores
 from stages.shared.activations import Features, SplitReader
+from stages.shared.outputs import MODELS_DIR, REPORTS_DIR
 from stages.shared.predictions import Summary
 from stages.shared.scores import Scores
-
-MODELS_DIR = Path("models")
-REPORTS_DIR = Path("reports")
 
 
 class Measurement:
@@ -35,6 +32,7 @@ class Measurement:
         batch_size: pictures at once.
 
     Attributes:
+        classes: their names.
         confusion: pixels by class in truth and class predicted, (classes, classes), so far.
         loss: cross-entropy, summed over all pixels so far.
     """
@@ -44,8 +42,8 @@ class Measurement:
         self.name, self.batch_size = name, batch_size
         self.head = fcn.load_head(MODELS_DIR / name, features.image_size)
         self.reader = SplitReader(features, split, list(self.head.input))
-        self.classes = len(features.classes)
-        self.confusion = np.zeros((self.classes, self.classes), np.int64)
+        self.classes = features.classes
+        self.confusion = np.zeros((len(self.classes), len(self.classes)), np.int64)
         self.loss = 0.0
 
     def predictions(self) -> Iterator[np.ndarray]:
@@ -59,7 +57,7 @@ class Measurement:
                 losses = ops.sparse_categorical_crossentropy(masks, logits, from_logits=True)
                 self.loss += float(np.sum(ops.convert_to_numpy(losses), dtype=np.float64))
                 predicted = logits.argmax(axis=-1).astype(np.uint8)
-                self.confusion += scores.confusion(masks, predicted, self.classes)
+                self.confusion += scores.confusion(masks, predicted, len(self.classes))
                 progress.update(len(indices))
                 yield from predicted
 
@@ -67,16 +65,15 @@ class Measurement:
 def evaluate(name: str) -> None:
     """Measure the variant `name` and write its metrics, confusion matrix and predictions."""
     settings = params.read("evaluate")
-    classes = fcn.load_head_config(MODELS_DIR / name).classes
     measurement = Measurement(name, settings.split, settings.batch_size)
     predictions.write(name, measurement.predictions())
 
-    confusion = measurement.confusion
+    confusion, classes = measurement.confusion, measurement.classes
     result = scores.score(confusion)
     iou = {c: _rounded(value) for c, value in zip(classes, result.iou, strict=True)}
     write_metrics(name, measurement.loss / confusion.sum(), result, iou)
     write_confusion(name, confusion, classes)
-    Summary(split=settings.split, classes=classes, iou=iou, history=read_history(name)).save(name)
+    Summary(iou=iou, history=read_history(name)).save(name)
 
 
 def write_metrics(name: str, loss: float, result: Scores, iou: dict[str, float | None]) -> None:
@@ -98,10 +95,11 @@ def write_confusion(name: str, confusion: np.ndarray, classes: list[str]) -> Non
                 writer.writerow([truth, predicted, pixels, round(pixels / max(sum(row), 1), 5)])
 
 
-def read_history(name: str) -> list[dict[str, float]]:
+def read_history(name: str) -> list[dict[str, int | float]]:
     """The rows of a variant's history.csv."""
     with (REPORTS_DIR / name / "history.csv").open(newline="", encoding="utf-8") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return [row | {"epoch": int(row["epoch"])} for row in rows]
 
 
 def _rounded(value: float) -> float | None:

@@ -28,9 +28,9 @@ class Moments:
         self.mean = np.zeros(channels)
         self.squares = np.zeros(channels)
 
-    def add(self, activations: np.ndarray) -> None:
+    def add(self, batch: np.ndarray) -> None:
         """Take in a batch of activations, (..., channels)."""
-        values = activations.reshape(-1, activations.shape[-1])
+        values = batch.reshape(-1, batch.shape[-1])
         mean = values.mean(axis=0, dtype=np.float64)
         squares = np.square(values - mean.astype(values.dtype)).sum(axis=0, dtype=np.float64)
         total = self.count + len(values)
@@ -58,8 +58,7 @@ def features() -> None:
     for split in params.SPLITS:
         progress = tqdm(total=dataset.pictures(split), desc=f"features {split}", unit="picture")
         for number, shard in enumerate(dataset.shards[split]):
-            arrays: dict[str, np.memmap] = {}
-            done = 0
+            writer = activations.ShardWriter(split, number, shard.pictures)
             path = RECORDS_DIR / shard.file
             for batch in records.batches(path, dataset.image_size, settings.batch_size):
                 taps = run(backbone, batch.images)
@@ -70,18 +69,9 @@ def features() -> None:
                 if split == "train":
                     for tap, values in taps.items():
                         moments[tap].add(values)
-                stored = {tap: _stored(values, units[tap]) for tap, values in taps.items()}
-                for content, values in {**stored, "mask": batch.masks}.items():
-                    if content not in arrays:
-                        shape = (shard.pictures, *values.shape[1:])
-                        arrays[content] = activations.new_array(
-                            split, number, content, values.dtype.str, shape
-                        )
-                    arrays[content][done : done + len(values)] = values
-                done += len(batch.names)
+                writer.append(taps, units, batch.masks)
                 progress.update(len(batch.names))
-            for array in arrays.values():
-                array.flush()
+            writer.close()
         progress.close()
 
     Features(
@@ -100,12 +90,6 @@ def run(backbone: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
     """The taps' activations on a batch of pictures, float32."""
     taps = backbone.predict_on_batch(images)
     return {tap: np.asarray(values, np.float32) for tap, values in taps.items()}
-
-
-def _stored(values: np.ndarray, unit: float) -> np.ndarray:
-    """Activations as they are stored: times the tap's unit, float16, never infinite."""
-    largest = np.finfo(np.float16).max
-    return np.minimum(values * np.float32(unit), largest).astype(np.float16)
 
 
 if __name__ == "__main__":

@@ -49,16 +49,15 @@ def prepare() -> None:
     shares: dict[str, dict[str, float]] = {}
     left_out: list[LeftOut] = []
     for split in params.SPLITS:
-        split_left_out: list[LeftOut] = []
         found = source.examples(settings, split, seed)
-        fitted = _usable(found, fit, split, settings.bad_pictures, split_left_out)
+        fitted = _usable(found, fit, split, settings.bad_pictures, left_out)
         shards[split], counts = _write_split(split, fitted, settings.shard_size, len(classes))
         shares[split] = pixel_share(counts, classes)
-        left_out += split_left_out
         if not shards[split]:
+            unusable = sum(picture.split == split for picture in left_out)
             raise UserError(
                 f"params.yaml: dataset.splits.{split} is {getattr(settings.splits, split)!r}, "
-                f"which leaves no picture ({len(split_left_out)} could not be used)"
+                f"which leaves no picture ({unusable} could not be used)"
             )
     Dataset(
         source=settings.model_dump(mode="json", exclude={"data_dir", "manual_dir"}),

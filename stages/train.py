@@ -21,10 +21,9 @@ from stages.shared.activations import Features, SplitReader
 from stages.shared.errors import UserError
 from stages.shared.fcn import HeadConfig
 from stages.shared.measures import MeanIoU, PixelAccuracy
+from stages.shared.outputs import MODELS_DIR, REPORTS_DIR
 from stages.shared.params import Train
 
-MODELS_DIR = Path("models")
-REPORTS_DIR = Path("reports")
 MEASURES = ("loss", "mean_iou", "pixel_accuracy")
 COLUMNS = ("epoch", *MEASURES, *(f"val_{measure}" for measure in MEASURES))
 

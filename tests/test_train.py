@@ -145,10 +145,10 @@ def test_stored_activations_keep_float16_s_precision_at_any_scale(tmp_path: Path
         values = np.random.default_rng(0).gamma(1, scale, (3, 2, 2, 5)).astype(np.float32)
         unit = activations.unit(float(values.max()))
         assert math.log2(unit).is_integer()
-        array = activations.new_array("test", 0, "fc7", "<f2", values.shape)
-        array[:] = values * unit
-        mask = activations.new_array("test", 0, "mask", "|u1", (3, 4, 4))
-        mask[:] = 1
+        writer = activations.ShardWriter("test", 0, 3)
+        for part in (slice(0, 2), slice(2, 3)):
+            writer.append({"fc7": values[part]}, {"fc7": unit}, np.ones((3, 4, 4), np.uint8)[part])
+        writer.close()
         tap = activations.Tap(unit=unit, mean=[0] * 5, deviation=[1] * 5)
         features = Features(
             precision="float32",

@@ -8,7 +8,7 @@ float16 ends at 65504, and a random network's activations may not: each tap is s
 of two, its `unit`, which costs no digit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,12 +78,49 @@ def shard_file(split: str, number: int, content: str) -> Path:
     return FEATURES_DIR / f"{split}-{number:05d}.{content}.npy"
 
 
-def new_array(
-    split: str, number: int, content: str, dtype: str, shape: tuple[int, ...]
-) -> np.memmap:
-    """A new array on disk, to be filled."""
-    path = shard_file(split, number, content)
-    return open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+class ShardWriter:
+    """Writes the activations and masks of one shard, batch by batch, straight to disk.
+
+    Args:
+        split: `train`, `validation` or `test`.
+        number: of the shard in its split.
+        pictures: how many the shard holds.
+    """
+
+    def __init__(self, split: str, number: int, pictures: int) -> None:
+        self.split, self.number, self.pictures = split, number, pictures
+        self.done = 0
+        self._arrays: dict[str, np.memmap] = {}
+
+    def append(
+        self, taps: Mapping[str, np.ndarray], units: Mapping[str, float], masks: np.ndarray
+    ) -> None:
+        """Write a batch.
+
+        Args:
+            taps: activations, float32 (batch, height, width, channels); what float16 can't hold
+                even times the tap's unit is stored as float16's largest.
+            units: of each tap.
+            masks: uint8 (batch, height, width).
+        """
+        largest = np.finfo(np.float16).max
+        for tap, values in taps.items():
+            stored = np.minimum(values * np.float32(units[tap]), largest).astype(np.float16)
+            self._write(tap, stored)
+        self._write("mask", masks)
+        self.done += len(masks)
+
+    def close(self) -> None:
+        """Have the operating system put what was written on the disk."""
+        for array in self._arrays.values():
+            array.flush()
+
+    def _write(self, content: str, values: np.ndarray) -> None:
+        if content not in self._arrays:
+            path = shard_file(self.split, self.number, content)
+            shape = (self.pictures, *values.shape[1:])
+            self._arrays[content] = open_memmap(path, "w+", values.dtype, shape)
+        self._arrays[content][self.done : self.done + len(values)] = values
 
 
 class SplitReader:

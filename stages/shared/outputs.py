@@ -3,6 +3,11 @@
 import shutil
 from pathlib import Path
 
+# Each holds a folder for each variant.
+MODELS_DIR = Path("models")
+REPORTS_DIR = Path("reports")
+EVALUATION_DIR = Path("data/evaluation")
+
 
 def fresh_folder(folder: Path) -> Path:
     """Empty a folder, or make it, and return it.

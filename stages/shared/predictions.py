@@ -1,15 +1,14 @@
 """data/evaluation/VARIANT/: what evaluate found out about a variant, for compare to show."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from pydantic import BaseModel
 
 from stages.shared import outputs
+from stages.shared.outputs import EVALUATION_DIR
 
-EVALUATION_DIR = Path("data/evaluation")
 SUMMARY_FILE = "summary.json"
 PREDICTIONS_FILE = "predictions.tfrecord"
 
@@ -18,16 +17,12 @@ class Summary(BaseModel):
     """A variant's results.
 
     Attributes:
-        split: the one that was measured.
-        classes: class names.
         iou: of each class, 0 to 1; None for a class that does not occur.
         history: the rows of history.csv.
     """
 
-    split: str
-    classes: list[str]
     iou: dict[str, float | None]
-    history: list[dict[str, float]]
+    history: list[dict[str, int | float]]
 
     @classmethod
     def load(cls, variant: str) -> "Summary":
