@@ -8,6 +8,9 @@ from pathlib import Path
 # an NVIDIA driver all that it would log is that it found none.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if Path("/proc/driver/nvidia").exists() else "3")
 os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
+# By default TensorFlow takes oneDNN on processors with AVX-512 alone; with AVX2 it halves the time
+# of a convolution's gradients too.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3

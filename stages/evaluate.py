@@ -1,30 +1,33 @@
-"""Stage `evaluate@VARIANT`: a trained head, measured on the held-out split.
+"""Stage `evaluate@VARIANT`: a trained variant, measured on the held-out split.
 
-    models/VARIANT/, data/features/ -> reports/VARIANT/{metrics.json, confusion.csv},
-                                       data/evaluation/VARIANT/
+    models/VARIANT/, data/features/ or data/records/ -> reports/VARIANT/{metrics.json,
+                                                        confusion.csv}, data/evaluation/VARIANT/
 
-The features of the split were computed with the others, so no picture goes through the backbone
-again. data/evaluation/ gathers what compare shows: DVC can depend on a folder, not on each entry
-of a list.
+A head reads the features of the split, which were computed with the others; a variant with a
+backbone of its own reads the pictures. data/evaluation/ gathers what compare shows: DVC can depend
+on a folder, not on each entry of a list.
 """
 
 import csv
 import json
 from collections.abc import Iterator
 
+import keras
 import numpy as np
 from keras import ops
 from tqdm import tqdm
 
-from stages.shared import errors, fcn, params, predictions, scores
+from stages.shared import activations, errors, fcn, params, precision, predictions, scores, vgg
 from stages.shared.activations import Features, SplitReader
+from stages.shared.dataset import IGNORED, Dataset
 from stages.shared.outputs import MODELS_DIR, REPORTS_DIR
 from stages.shared.predictions import Summary
+from stages.shared.records import PictureReader
 from stages.shared.scores import Scores
 
 
 class Measurement:
-    """Runs a head over a split and adds up what it gets right.
+    """Runs a variant over a split and adds up what it gets right.
 
     Args:
         name: the variant.
@@ -34,15 +37,13 @@ class Measurement:
     Attributes:
         classes: their names.
         confusion: pixels by class in truth and class predicted, (classes, classes), so far.
-        loss: cross-entropy, summed over all pixels so far.
+        loss: cross-entropy, summed over the pixels that count, so far.
     """
 
     def __init__(self, name: str, split: str, batch_size: int) -> None:
-        features = Features.load()
         self.name, self.batch_size = name, batch_size
-        self.head = fcn.load_head(MODELS_DIR / name, features.image_size)
-        self.reader = SplitReader(features, split, list(self.head.input))
-        self.classes = features.classes
+        self.classes = fcn.load_head_config(MODELS_DIR / name).classes
+        self.model, self.reader = model_and_reader(name, split)
         self.confusion = np.zeros((len(self.classes), len(self.classes)), np.int64)
         self.loss = 0.0
 
@@ -52,14 +53,28 @@ class Measurement:
         with tqdm(total=pictures, desc=f"evaluate {self.name}", unit="picture") as progress:
             for start in range(0, pictures, self.batch_size):
                 indices = np.arange(start, min(start + self.batch_size, pictures))
-                taps, masks = self.reader.take(indices)
-                logits = self.head.predict_on_batch(taps)
-                losses = ops.sparse_categorical_crossentropy(masks, logits, from_logits=True)
-                self.loss += float(np.sum(ops.convert_to_numpy(losses), dtype=np.float64))
+                inputs, masks = self.reader.take(indices)
+                logits = self.model.predict_on_batch(inputs)
+                truth = np.where(masks == IGNORED, 0, masks)
+                losses = ops.sparse_categorical_crossentropy(truth, logits, from_logits=True)
+                counted = ops.convert_to_numpy(losses)[masks != IGNORED]
+                self.loss += float(np.sum(counted, dtype=np.float64))
                 predicted = logits.argmax(axis=-1).astype(np.uint8)
                 self.confusion += scores.confusion(masks, predicted, len(self.classes))
                 progress.update(len(indices))
                 yield from predicted
+
+
+def model_and_reader(name: str, split: str) -> tuple[keras.Model, SplitReader | PictureReader]:
+    """A variant's network, and a reader of what it takes: pictures, if its backbone is its own."""
+    folder = MODELS_DIR / name
+    if (folder / vgg.OWN_BACKBONE).exists():
+        policy = precision.policy(params.read("precision"))
+        backbone = vgg.load(folder / vgg.OWN_BACKBONE, policy)
+        return fcn.network(backbone, fcn.load_head(folder)), PictureReader(Dataset.load(), split)
+    features = Features.load()
+    head = fcn.load_head(folder, features.image_size)
+    return activations.on_stored(head), SplitReader(features, split, list(head.input))
 
 
 def evaluate(name: str) -> None:

@@ -53,7 +53,6 @@ def features() -> None:
     backbone = vgg.load(dtype=policy)
     outputs.fresh_folder(FEATURES_DIR)
 
-    units: dict[str, float] = {}
     moments: dict[str, Moments] = {}
     for split in params.SPLITS:
         progress = tqdm(total=dataset.pictures(split), desc=f"features {split}", unit="picture")
@@ -62,14 +61,10 @@ def features() -> None:
             path = RECORDS_DIR / shard.file
             for batch in records.batches(path, dataset.image_size, settings.batch_size):
                 taps = run(backbone, batch.images)
-                if not units:
-                    # The first training batch tells how large a tap's activations are.
-                    units = {tap: activations.unit(float(x.max())) for tap, x in taps.items()}
-                    moments = {tap: Moments(x.shape[-1]) for tap, x in taps.items()}
                 if split == "train":
                     for tap, values in taps.items():
-                        moments[tap].add(values)
-                writer.append(taps, units, batch.masks)
+                        moments.setdefault(tap, Moments(values.shape[-1])).add(values)
+                writer.append(taps, batch.masks)
                 progress.update(len(batch.names))
             writer.close()
         progress.close()
@@ -79,7 +74,7 @@ def features() -> None:
         image_size=dataset.image_size,
         classes=dataset.classes,
         taps={
-            tap: Tap(unit=units[tap], mean=m.mean.tolist(), deviation=m.deviation.tolist())
+            tap: Tap(mean=m.mean.tolist(), deviation=m.deviation.tolist())
             for tap, m in moments.items()
         },
         shards={split: [s.pictures for s in dataset.shards[split]] for split in params.SPLITS},

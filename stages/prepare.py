@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from stages.shared import errors, outputs, params, pictures, records
-from stages.shared.dataset import Dataset, LeftOut, Shard, pixel_share
+from stages.shared.dataset import IGNORED, Dataset, LeftOut, Shard, pixel_share
 from stages.shared.errors import UserError
 from stages.shared.pictures import BadPictureError, Example
 from stages.shared.records import RECORDS_DIR, Record
@@ -42,7 +42,7 @@ def prepare() -> None:
     labels = source.labels(settings)
     classes = list(labels.values())
     image_size = (settings.image_size, settings.image_size)
-    fit = partial(_fit, table=pictures.label_table(labels), image_size=image_size)
+    fit = partial(_fit, table=pictures.label_table(labels, settings.ignore), image_size=image_size)
 
     outputs.fresh_folder(RECORDS_DIR)
     shards: dict[str, list[Shard]] = {}
@@ -111,7 +111,8 @@ def _write_split(
     def counted(shard: Shard) -> Iterator[Record]:
         for record in islice(fitted, shard_size):
             shard.pictures += 1
-            counts[:] += np.bincount(record.mask.ravel(), minlength=classes)
+            counted = record.mask[record.mask != IGNORED]
+            counts[:] += np.bincount(counted, minlength=classes)
             yield record
 
     while True:

@@ -45,6 +45,7 @@ def tiny_params() -> dict:
     }
     params["backbone"]["width"] = 0.0625
     params["train"] |= {"epochs": 2, "batch_size": 1}
+    params["variants"]["fcn8s-finetuned"] |= {"epochs": 1, "batch_size": 3}
     params["compare"]["pictures"] = 2
     return params
 

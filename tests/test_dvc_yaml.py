@@ -64,13 +64,14 @@ def test_every_parameter_is_some_stage_s():
     assert declared == set(Params.model_fields)
 
 
-def test_only_modules_that_read_or_write_data_import_tensorflow():
+def test_only_modules_that_read_or_write_data_or_use_several_gpus_import_tensorflow():
     importers = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "stages").rglob("*.py")
         if {"tensorflow", "tensorflow_datasets"} & imported_modules(path)
     }
     assert importers == {
+        "stages/shared/devices.py",
         "stages/shared/predictions.py",
         "stages/shared/records.py",
         "stages/shared/sources/tfds.py",

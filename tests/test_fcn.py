@@ -106,13 +106,43 @@ def test_a_channel_that_never_fired_in_training_is_not_blown_up():
     assert np.isfinite(Statistics(np.zeros(3, "f4"), np.zeros(3, "f4")).scale).all()
 
 
-def test_dropout_acts_while_training_alone(rng):
-    head = fcn.head(config(32), dropout=0.5)
-    fcn.set_scores(head, random_scores(rng, 32))
-    taps = activations(rng, 32)
+def test_dropout_drops_whole_standardised_channels_while_training_alone(rng):
+    stats, kept_share = statistics(rng)["fc7"], 0.5
     keras.utils.set_random_seed(1)
-    np.testing.assert_array_equal(head(taps, training=False), head(taps, training=False))
-    assert np.abs(head(taps, training=True) - head(taps, training=False)).max() > 1
+    layer = fcn.StandardisedScore(3, stats, dropout=1 - kept_share)
+    x = activations(rng, 32)["fc7"]
+    layer.build(x.shape)
+    layer.set_weights(list(random_scores(rng, 32)["fc7"]))
+    standardised = (x - stats.mean) / stats.scale
+    kernel, bias = layer.get_weights()
+    np.testing.assert_allclose(layer(x), standardised @ kernel + bias, rtol=1e-4, atol=1e-4)
+
+    trained = layer(x, training=True).numpy()
+    masks = np.array(list(np.ndindex((2,) * CHANNELS["fc7"]))) / kept_share
+    for picture, found in zip(standardised, trained, strict=True):
+        possible = np.einsum("hwc,mc,ck->mhwk", picture, masks, kernel) + bias
+        assert np.isclose(possible, found, rtol=1e-3, atol=1e-3).all((1, 2, 3)).sum() == 1
+
+
+def test_the_gradients_of_a_standardised_score_are_those_of_plain_arithmetic(rng):
+    """Also to the activations, for the whole network's training."""
+    stats = statistics(rng)["fc7"]
+    x = tf.constant(activations(rng, 32)["fc7"])
+    layer = fcn.StandardisedScore(3, stats)
+    layer.build(x.shape)
+    layer.set_weights(list(random_scores(rng, 32)["fc7"]))
+    upstream = rng.normal(0, 1, (*x.shape[:3], 3)).astype("f4")
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        found = layer(x)
+        plain = tf.tensordot((x - stats.mean) / stats.scale, layer.kernel.value, 1) + layer.bias
+    for source in (x, layer.kernel.value, layer.bias.value):
+        np.testing.assert_allclose(
+            tape.gradient(found, source, upstream),
+            tape.gradient(plain, source, upstream),
+            rtol=1e-3,
+            atol=1e-3,
+        )
 
 
 def test_a_stored_head_is_the_same_head(rng, tmp_path: Path):

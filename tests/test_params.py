@@ -48,18 +48,46 @@ MISTAKES = {
         ["fcn32s.parent", "fcn32s -> fcn8s -> fcn16s -> fcn32s"],
     ),
     "finer parent": (
-        "fcn32s: {stride: 32",
-        "fcn32s: {stride: 8",
+        "fcn32s: {train: head, stride: 32",
+        "fcn32s: {train: head, stride: 8",
         ["variants.fcn16s.parent is fcn32s", "stride 8 is finer", "16"],
     ),
     "shell in a variant's name": ("fcn8s:", '"x; rm -r ~":', ["x; rm -r ~", "letters, digits"]),
     "a variant called as a stage's folder": ("fcn8s:", "comparison:", ["comparison", "taken"]),
     "a variant that is no mapping": (
-        "fcn8s: {stride: 8, parent: fcn16s}",
+        "fcn8s: {train: head, stride: 8, parent: fcn16s}",
         "fcn8s: 8",
         ["fcn8s is 8"],
     ),
     "no variants": (DEMO[DEMO.index("  fcn32s") : DEMO.index("evaluate:")], "", ["variants"]),
+    "a head on a network": (
+        "  fcn8s-finetuned:",
+        "  late: {train: head, stride: 8, parent: fcn8s-finetuned}\n  fcn8s-finetuned:",
+        ["variants.late.parent is fcn8s-finetuned", "a backbone of its own", "train: network"],
+    ),
+    "augmentation of a head": (
+        "parent: fcn16s}",
+        "parent: fcn16s, augmentation: {flip: false}}",
+        ["variants.fcn8s.augmentation goes with train: network alone"],
+    ),
+    "misspelt augmentation": ("flip: true", "flop: true", ["augmentation.flop", "mean flip?"]),
+    "nothing of a variant's own": (
+        "parent: fcn16s}",
+        "parent: fcn16s, epochs: null}",
+        ["variants.fcn8s.epochs is None", "integer"],
+    ),
+    "unknown optimiser": ("adamw #", "adam #", ["train.optimizer is 'adam'", "'adamw' or 'sgd'"]),
+    "unknown schedule": ("constant #", "linear #", ["train.schedule is 'linear'", "'cosine'"]),
+    "class weights that are none": (
+        "class_weights: null",
+        "class_weights: [1, 2]",
+        ["train.class_weights", "[1, 2]", "balanced, null, or a mapping of class names"],
+    ),
+    "a class weight of nothing": (
+        "class_weights: null",
+        "class_weights: {ring: 0}",
+        ["train.class_weights", "weights above 0"],
+    ),
     "unknown source": (
         "source: demo",
         "source: pets",
@@ -111,9 +139,26 @@ def test_the_pets_profile_has_the_notebooks_hyperparameters():
     assert (pets.seed, pets.dataset.image_size, pets.precision) == (27, 224, "auto")
     assert pets.dataset.splits.train == "train[:85%]"
     assert pets.dataset.splits.validation == "train[85%:]"
+    # What the notebook has not is off.
     assert pets.train == params.Train(
         epochs=20, batch_size=32, learning_rate=1e-3, weight_decay=1e-4, dropout=0.5
     )
+
+
+def test_a_variant_may_switch_off_what_train_switches_on():
+    train = params.Train(
+        epochs=9, batch_size=8, learning_rate=1, weight_decay=0, dropout=0, patience=3
+    )
+    variant = params.Variant(stride=8, parent="backbone", patience=None)
+    assert variant.training(train).patience is None
+    assert params.Variant(stride=8, parent="backbone").training(train).patience == 3
+
+
+def test_a_label_cannot_be_ignored_and_a_class(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "profiles/pets.yaml").read_text().replace("ignore: []", "ignore: [3]"))
+    with pytest.raises(UserError, match=r"ignore and classes both hold \[3\]"):
+        params.read_all(path)
 
 
 def test_scientific_notation_is_a_number_as_it_is_for_dvc(tmp_path: Path):

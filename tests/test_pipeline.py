@@ -15,7 +15,8 @@ def test_metrics_and_plots_show_right_after_a_clone(project: Project, tmp_path: 
     clone = Project(tmp_path / "clone")
     metrics = json.loads(clone.run("dvc", "metrics", "show", "--json").stdout)
     shown = metrics[""]["data"]
-    assert sorted(shown) == [f"reports/{v}/metrics.json" for v in ("fcn16s", "fcn32s", "fcn8s")]
+    variants = ("fcn16s", "fcn32s", "fcn8s-finetuned", "fcn8s")
+    assert sorted(shown) == [f"reports/{v}/metrics.json" for v in variants]
     for values in shown.values():
         assert set(values["data"]) == {
             "loss",
@@ -32,7 +33,7 @@ def test_metrics_diff_and_plots_after_a_change(project: Project):
     project.set_params({"variants.fcn8s.learning_rate": 0.05})
     project.repro()
     changed = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)
-    assert set(changed) == {"reports/fcn8s/metrics.json"}
+    assert set(changed) == {f"reports/{v}/metrics.json" for v in ("fcn8s", "fcn8s-finetuned")}
     assert changed["reports/fcn8s/metrics.json"]["loss"]["diff"] != 0
     for command in ("show", "diff"):
         page = plots_page(project, command).read_text()
@@ -42,7 +43,7 @@ def test_metrics_diff_and_plots_after_a_change(project: Project):
             "fcn8s, share of",
         ):
             assert title in page
-        assert page.count("vegaEmbed(") == 10
+        assert page.count("vegaEmbed(") == 12
         assert "picture-1.png" in page
     assert '"rev": "workspace"' in page
     assert '"rev": "HEAD"' in page
@@ -98,7 +99,16 @@ def test_a_stage_that_fails_leaves_the_earlier_outputs_in_dvc_s_cache(project: P
     assert project.repro() == []
 
 
-STAGES = ["prepare", "backbone", "features", "train fcn16s", "evaluate fcn16s", "compare"]
+STAGES = [
+    "prepare",
+    "backbone",
+    "features",
+    "train fcn16s",
+    "train fcn8s-finetuned",
+    "evaluate fcn16s",
+    "evaluate fcn8s-finetuned",
+    "compare",
+]
 
 
 @pytest.mark.parametrize("stage", STAGES)

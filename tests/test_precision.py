@@ -3,17 +3,16 @@
 import os
 from pathlib import Path
 
-import keras
 import pytest
 
-from stages.shared import precision
+from stages.shared import devices, precision
 
 CPUINFO = "processor\t: 0\nflags\t\t: fpu sse avx2 {}\n\nprocessor\t: 1\nflags\t\t: fpu\n"
 
 
 @pytest.fixture
 def on_a_cpu(monkeypatch) -> None:
-    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind=None: [])
+    monkeypatch.setattr(devices, "gpus", list)
 
 
 @pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16"])
@@ -48,7 +47,7 @@ def test_a_gpu_uses_bfloat16_from_compute_capability_8_on(
     driver.write_text(f"#!/bin/sh\n{answer}\n")
     driver.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind=None: ["gpu:0"])
+    monkeypatch.setattr(devices, "gpus", lambda: ["gpu:0"])
     assert precision.policy("auto") == expected
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from stages import prepare as stage
 from stages.shared import params, records
-from stages.shared.dataset import Dataset
+from stages.shared.dataset import IGNORED, Dataset
 from stages.shared.errors import UserError
 from stages.shared.pictures import Example, decode_pair
 from stages.shared.sources import demo
@@ -191,6 +191,32 @@ def test_skip_leaves_bad_pictures_out_and_names_them(in_folder: Path, monkeypatc
         ("train", "train_2.png"),
     ]
     assert "the mask is 57 x 43 pixels, its picture 58 x 42" in dataset.left_out[1].reason
+
+
+def test_ignored_labels_are_in_the_records_and_in_no_share(
+    small_pets: Path, in_folder: Path, monkeypatch
+):
+    classes, ignore = {1: "pet", 2: "background"}, [3]
+    settings = tfds_settings(data_dir=str(small_pets), classes=classes, ignore=ignore)
+    dataset = run_prepare(settings, monkeypatch)
+    masks = np.stack([record.mask for record in all_records(dataset, "train")])
+    assert set(np.unique(masks)) == {0, 1, IGNORED}
+    counted = masks[masks != IGNORED]
+    expected = {name: (counted == i).mean() for i, name in enumerate(classes.values())}
+    assert dataset.pixel_share["train"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_pictures_are_read_by_index_across_shards(small_pets: Path, in_folder: Path, monkeypatch):
+    settings = tfds_settings(data_dir=str(small_pets), shard_size=4)
+    dataset = run_prepare(settings, monkeypatch)
+    assert len(dataset.shards["train"]) == 2
+    expected = all_records(dataset, "train")
+    reader = records.PictureReader(dataset, "train")
+    assert len(reader) == 6
+    images, masks = reader.take(np.array([5, 0, 3]))
+    for image, mask, index in zip(images, masks, (5, 0, 3), strict=True):
+        np.testing.assert_array_equal(image, expected[index].image)
+        np.testing.assert_array_equal(mask, expected[index].mask)
 
 
 def test_labels_that_nobody_named_stop_prepare(small_pets: Path, in_folder: Path, monkeypatch):

@@ -7,9 +7,10 @@ import yaml
 
 from .conftest import ROOT, Project
 
-TRAIN = ["train@fcn32s", "train@fcn16s", "train@fcn8s"]
-EVALUATE = ["evaluate@fcn32s", "evaluate@fcn16s", "evaluate@fcn8s"]
-FINER = ["train@fcn16s", "train@fcn8s", "evaluate@fcn16s", "evaluate@fcn8s", "compare"]
+VARIANTS = ["fcn32s", "fcn16s", "fcn8s", "fcn8s-finetuned"]
+TRAIN = [f"train@{name}" for name in VARIANTS]
+EVALUATE = [f"evaluate@{name}" for name in VARIANTS]
+FINER = [*TRAIN[1:], *EVALUATE[1:], "compare"]
 ALL = ["check", "prepare", "backbone", "features", *TRAIN, *EVALUATE, "compare"]
 
 # After changing this, these run. `check` reads all of params.yaml, so it runs after every edit;

@@ -5,6 +5,7 @@ import pytest
 from sklearn import metrics
 
 from stages.shared import scores
+from stages.shared.dataset import IGNORED
 from stages.shared.measures import MeanIoU, PixelAccuracy
 
 CLASSES = 5
@@ -55,3 +56,11 @@ def test_the_measures_while_training_are_those_of_the_report(masks):
         for half in (slice(0, 2), slice(2, 4)):
             metric.update_state(truth[half], logits[half])
         assert float(metric.result()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_ignored_pixels_are_counted_nowhere(masks):
+    truth, predicted = masks
+    ignored = truth.copy()
+    ignored[:, 0] = IGNORED
+    expected = scores.confusion(truth[:, 1:], predicted[:, 1:], CLASSES)
+    np.testing.assert_array_equal(scores.confusion(ignored, predicted, CLASSES), expected)

@@ -1,37 +1,39 @@
 """data/features/: the backbone's activations on every picture, and the masks that go with them.
 
-For each shard of records, `{split}-{number}.{tap}.npy` holds float16 (pictures, height, width,
-channels) and `{split}-{number}.mask.npy` uint8 (pictures, height, width). They are mapped into
-memory, so reading a batch touches that batch alone. `features.json` describes them.
+Activations are outputs of ReLU, so not negative. Each channel of each picture is stored in 255 even
+steps from 0 to its largest activation there: a byte an activation, half of float16, whatever the
+scale, and no error above 1/510 of that largest. For each shard of records there are
 
-float16 ends at 65504, and a random network's activations may not: each tap is stored times a power
-of two, its `unit`, which costs no digit.
+    {split}-{number}.{tap}.npy        uint8 (pictures, height, width, channels), in steps
+    {split}-{number}.{tap}_step.npy   float32 (pictures, channels), the size of a step
+    {split}-{number}.mask.npy         uint8 (pictures, height, width)
+
+Batches are read from the files as they are asked for, so the activations never lie in memory.
+`features.json` describes them all.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
+import keras
 import numpy as np
-from numpy.lib.format import open_memmap
+from keras import KerasTensor, layers, ops
+from numpy.lib import format as npy
 from pydantic import BaseModel
 
 from stages.shared.fcn import Statistics
+from stages.shared.vgg import Shape
 
 FEATURES_DIR = Path("data/features")
 FEATURES_FILE = FEATURES_DIR / "features.json"
-# Activations are stored with their largest near this, as far from 65504 as from float16's smallest.
-LARGEST_STORED = 256.0
+STEPS = 255
 
 
 class Tap(BaseModel):
-    """One tap of the backbone: its statistics over the training split, and how it is stored.
+    """Mean and standard deviation of each channel of a tap, over the training split."""
 
-    Attributes:
-        unit: stored values are activations times this power of two.
-        mean, deviation: of each channel's activations.
-    """
-
-    unit: float
     mean: list[float]
     deviation: list[float]
 
@@ -47,7 +49,7 @@ class Features(BaseModel):
     Attributes:
         precision: Keras dtype policy that the backbone ran under.
         image_size: (height, width) of the pictures and masks.
-        classes: class names; a mask's value is an index into them.
+        classes: class names; a mask's value is an index into them, or `dataset.IGNORED`.
         taps: by name.
         shards: number of pictures in each shard of each split.
     """
@@ -68,18 +70,46 @@ class Features(BaseModel):
         FEATURES_FILE.write_text(self.model_dump_json() + "\n", encoding="utf-8")
 
 
-def unit(largest: float) -> float:
-    """The power of two that brings an activation as large as `largest` to `LARGEST_STORED`."""
-    return float(2.0 ** np.floor(np.log2(LARGEST_STORED / largest))) if largest > 0 else 1.0
+def encode(activations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Activations, float32 (pictures, height, width, channels), none negative, in steps.
+
+    Returns:
+        uint8 of the same shape, and the size of a step, float32 (pictures, channels): activations
+        are about the one times the other.
+    """
+    steps = activations.max(axis=(1, 2)) / np.float32(STEPS)
+    per_unit = np.divide(1, steps, out=np.zeros_like(steps), where=steps > 0)
+    return np.rint(activations * per_unit[:, None, None]).astype(np.uint8), steps
+
+
+class Decode(layers.Layer):
+    """Activations, float32 (batch, height, width, channels), from what `encode` returns."""
+
+    def call(self, values: KerasTensor, steps: KerasTensor) -> KerasTensor:
+        return ops.cast(values, "float32") * ops.expand_dims(ops.expand_dims(steps, 1), 1)
+
+    def compute_output_shape(self, values_shape: Shape, steps_shape: Shape) -> Shape:
+        return values_shape
+
+
+def on_stored(head: keras.Model) -> keras.Model:
+    """The same head, with the same weights, on what `SplitReader.take` returns."""
+    inputs, taps = {}, {}
+    for tap, activations in head.input.items():
+        values = keras.Input(activations.shape[1:], dtype="uint8", name=tap)
+        steps = keras.Input(activations.shape[-1:], name=f"{tap}_step")
+        inputs |= {tap: values, f"{tap}_step": steps}
+        taps[tap] = Decode(name=f"decode_{tap}")(values, steps)
+    return keras.Model(inputs, head(taps), name=f"stored_{head.name}")
 
 
 def shard_file(split: str, number: int, content: str) -> Path:
-    """Path of one array of a shard: a tap's, or `mask`."""
+    """Path of one array of a shard: a tap's, its steps', or `mask`."""
     return FEATURES_DIR / f"{split}-{number:05d}.{content}.npy"
 
 
 class ShardWriter:
-    """Writes the activations and masks of one shard, batch by batch, straight to disk.
+    """Writes the activations and masks of one shard, batch by batch.
 
     Args:
         split: `train`, `validation` or `test`.
@@ -89,38 +119,45 @@ class ShardWriter:
 
     def __init__(self, split: str, number: int, pictures: int) -> None:
         self.split, self.number, self.pictures = split, number, pictures
-        self.done = 0
-        self._arrays: dict[str, np.memmap] = {}
+        self._files: dict[str, BinaryIO] = {}
 
-    def append(
-        self, taps: Mapping[str, np.ndarray], units: Mapping[str, float], masks: np.ndarray
-    ) -> None:
-        """Write a batch.
-
-        Args:
-            taps: activations, float32 (batch, height, width, channels); what float16 can't hold
-                even times the tap's unit is stored as float16's largest.
-            units: of each tap.
-            masks: uint8 (batch, height, width).
-        """
-        largest = np.finfo(np.float16).max
-        for tap, values in taps.items():
-            stored = np.minimum(values * np.float32(units[tap]), largest).astype(np.float16)
-            self._write(tap, stored)
+    def append(self, taps: Mapping[str, np.ndarray], masks: np.ndarray) -> None:
+        """Write a batch: activations as `encode` takes them, and masks, uint8."""
+        for tap, activations in taps.items():
+            values, steps = encode(activations)
+            self._write(tap, values)
+            self._write(f"{tap}_step", steps)
         self._write("mask", masks)
-        self.done += len(masks)
 
     def close(self) -> None:
-        """Have the operating system put what was written on the disk."""
-        for array in self._arrays.values():
-            array.flush()
+        """Finish the files."""
+        for file in self._files.values():
+            file.close()
 
-    def _write(self, content: str, values: np.ndarray) -> None:
-        if content not in self._arrays:
-            path = shard_file(self.split, self.number, content)
-            shape = (self.pictures, *values.shape[1:])
-            self._arrays[content] = open_memmap(path, "w+", values.dtype, shape)
-        self._arrays[content][self.done : self.done + len(values)] = values
+    def _write(self, content: str, array: np.ndarray) -> None:
+        if content not in self._files:
+            file = self._files[content] = shard_file(self.split, self.number, content).open("wb")
+            shape = (self.pictures, *array.shape[1:])
+            header = {"descr": array.dtype.str, "fortran_order": False, "shape": shape}
+            npy.write_array_header_1_0(file, header)
+        self._files[content].write(np.ascontiguousarray(array))
+
+
+class StoredArray:
+    """Pictures' entries in an .npy file, read one by one.
+
+    A memory map would do, but what it has touched counts as the process's memory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("rb")
+        npy.read_magic(self.file)
+        (_, *self.shape), _, self.dtype = npy.read_array_header_1_0(self.file)
+        self.start = self.file.tell()
+
+    def read(self, row: int, out: np.ndarray) -> None:
+        """Read one picture's entry into `out`, which has its shape and dtype."""
+        os.preadv(self.file.fileno(), [out], self.start + row * out.nbytes)
 
 
 class SplitReader:
@@ -134,11 +171,10 @@ class SplitReader:
 
     def __init__(self, features: Features, split: str, taps: Sequence[str]) -> None:
         numbers = range(len(features.shards[split]))
-        self.units = {tap: features.taps[tap].unit for tap in taps}
         self._starts = np.cumsum([0, *features.shards[split]])
         self._arrays = {
-            content: [np.load(shard_file(split, n, content), mmap_mode="r") for n in numbers]
-            for content in (*taps, "mask")
+            content: [StoredArray(shard_file(split, n, content)) for n in numbers]
+            for content in (*taps, *(f"{tap}_step" for tap in taps), "mask")
         }
 
     def __len__(self) -> int:
@@ -146,23 +182,21 @@ class SplitReader:
         return int(self._starts[-1])
 
     def take(self, indices: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Read some pictures.
-
-        Args:
-            indices: integer (pictures,); sorted ones are read fastest.
+        """Read some pictures, by their integer indices (pictures,).
 
         Returns:
-            Activations by tap, float32 (pictures, height, width, channels), and masks, uint8
-            (pictures, height, width).
+            What `on_stored` reads: for each tap uint8 (pictures, height, width, channels), and
+            under `{tap}_step` float32 (pictures, channels); and masks, uint8 (pictures, height,
+            width).
         """
-        taps = {
-            tap: np.multiply(self._gather(tap, indices), np.float32(1 / unit), dtype=np.float32)
-            for tap, unit in self.units.items()
-        }
-        return taps, self._gather("mask", indices)
+        contents = {content: self._gather(content, indices) for content in self._arrays}
+        masks = contents.pop("mask")
+        return contents, masks
 
     def _gather(self, content: str, indices: np.ndarray) -> np.ndarray:
         shards = np.searchsorted(self._starts, indices, side="right") - 1
-        rows = indices - self._starts[shards]
         arrays = self._arrays[content]
-        return np.stack([arrays[s][row] for s, row in zip(shards, rows, strict=True)])
+        gathered = np.empty((len(indices), *arrays[0].shape), arrays[0].dtype)
+        for entry, shard, index in zip(gathered, shards, indices, strict=True):
+            arrays[shard].read(index - self._starts[shard], entry)
+        return gathered

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict
 from stages.shared import outputs
 
 DATASET_FILE = Path("data/dataset.json")
+# In a mask: a pixel that no loss and no measure counts.
+IGNORED = 255
 
 
 class LeftOut(BaseModel):
@@ -31,8 +33,8 @@ class Dataset(BaseModel):
     Attributes:
         source: the settings of the source they were made from.
         image_size: (height, width) in pixels.
-        classes: class names; a mask's value is an index into them.
-        pixel_share: of each class among all pixels of each split, 0 to 1.
+        classes: class names; a mask's value is an index into them, or `IGNORED`.
+        pixel_share: of each class among the pixels of each split that count, 0 to 1.
         shards: the files of each split, in order.
         left_out: pictures that could not be used.
     """

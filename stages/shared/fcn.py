@@ -64,6 +64,73 @@ def taps_of(stride: int) -> list[str]:
     return [TAPS[s] for s in sorted(TAPS, reverse=True) if s >= stride]
 
 
+class StandardisedScore(layers.Layer):
+    """A 1x1 score layer on standardised activations, at the cost of one on plain ones.
+
+    The standardisation goes into the kernel on every step (see `fold`), not into the activations,
+    which are a thousand times as many.
+
+    Shapes: (batch, height, width, channels) to (batch, height, width, classes), float32.
+
+    Args:
+        classes: their number.
+        statistics: of the tap.
+        dropout: share of the channels that are dropped from a picture while training, as in
+            "Efficient Object Localization Using Convolutional Networks" (Tompson et al., section
+            3.2). Neighbouring activations of a channel say the same, so dropping one alone hides
+            nothing.
+    """
+
+    def __init__(
+        self, classes: int, statistics: Statistics, dropout: float = 0.0, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.classes, self.statistics, self.dropout = classes, statistics, dropout
+        self.seeds = keras.random.SeedGenerator()
+
+    def build(self, input_shape: Shape) -> None:
+        self.kernel = self.add_weight((input_shape[-1], self.classes), "zeros", name="kernel")
+        self.bias = self.add_weight((self.classes,), "zeros", name="bias")
+
+    def call(self, activations: KerasTensor, training: bool = False) -> KerasTensor:
+        kernel = self.kernel / self.statistics.scale[:, None]
+        if training and self.dropout:
+            every = ops.ones_like(activations[:, 0, 0])
+            kept = keras.random.dropout(every, self.dropout, seed=self.seeds)
+            shift = ops.matmul(kept * self.statistics.mean, kernel)[:, None, None]
+            activations = activations * kept[:, None, None]
+        else:
+            shift = ops.matmul(self.statistics.mean[None], kernel)
+        return pixel_product(activations, kernel) + (self.bias - shift)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:-1], self.classes)
+
+
+def pixel_product(activations: KerasTensor, kernel: KerasTensor) -> KerasTensor:
+    """Activations, (batch, height, width, channels), times a kernel, (channels, classes).
+
+    The kernel's gradient is computed as (g^T x)^T: with so few classes that takes a fourth of the
+    time of x^T g, which automatic differentiation takes.
+    """
+
+    @ops.custom_gradient
+    def product(x: KerasTensor, kernel: KerasTensor) -> tuple[KerasTensor, object]:
+        def gradient(
+            *upstreams: KerasTensor, upstream: KerasTensor | None = None
+        ) -> tuple[KerasTensor, KerasTensor]:
+            (g,) = upstreams if upstream is None else (upstream,)
+            return ops.matmul(g, ops.transpose(kernel)), ops.transpose(
+                ops.matmul(ops.transpose(g), x)
+            )
+
+        return ops.matmul(x, kernel), gradient
+
+    height, width, channels = ops.shape(activations)[1:]
+    scores = product(ops.reshape(activations, (-1, channels)), kernel)
+    return ops.reshape(scores, (-1, height, width, kernel.shape[-1]))
+
+
 @keras.saving.register_keras_serializable("stages")
 class Upsample(layers.Layer):
     """Bilinear upsampling by a whole factor, as `tf.image.resize` and every viewer does it.
@@ -125,7 +192,7 @@ def head(
     Args:
         config: its stride, taps and classes.
         statistics: of each tap, to train on standardised activations; None for a plain FCN.
-        dropout: share of the fc7 activations dropped ahead of their score layer while training.
+        dropout: share of the fc7 channels dropped while training; goes with statistics.
         image_size: (height, width) that the logits are cut to; None leaves them at 32 times fc7's.
 
     Returns:
@@ -138,11 +205,11 @@ def head(
     for tap in taps_of(config.stride):
         x = inputs[tap] = keras.Input((None, None, config.channels[tap]), name=tap)
         if statistics:
-            mean, variance = statistics[tap].mean, statistics[tap].scale ** 2
-            x = layers.Normalization(mean=mean, variance=variance, name=f"standardise_{tap}")(x)
-        if tap == "fc7" and dropout:
-            x = layers.Dropout(dropout, name="dropout_fc7")(x)
-        score = layers.Conv2D(classes, 1, kernel_initializer="zeros", name=f"score_{tap}")(x)
+            dropped = dropout if tap == "fc7" else 0.0
+            layer = StandardisedScore(classes, statistics[tap], dropped, name=f"score_{tap}")
+        else:
+            layer = layers.Conv2D(classes, 1, kernel_initializer="zeros", name=f"score_{tap}")
+        score = layer(x)
         if fused is None:
             fused = score
         else:
@@ -156,12 +223,12 @@ def head(
     return keras.Model(inputs, logits, name=f"head_{config.stride}s")
 
 
-def network(backbone: keras.Model, plain_head: keras.Model) -> keras.Model:
+def network(backbone: keras.Model, head: keras.Model) -> keras.Model:
     """The whole FCN.
 
     Args:
         backbone: from `vgg`.
-        plain_head: a head without statistics.
+        head: from `head`, its logits not cut.
 
     Returns:
         A model of pictures, (batch, height, width, 3) RGB from 0 to 255, any height and width, to
@@ -175,7 +242,7 @@ def network(backbone: keras.Model, plain_head: keras.Model) -> keras.Model:
     """
     pictures = keras.Input((None, None, 3), name="pictures")
     taps = backbone(pictures)
-    logits = plain_head({tap: taps[tap] for tap in plain_head.input})
+    logits = head({tap: taps[tap] for tap in head.input})
     return keras.Model(pictures, CropLike(name="crop")(logits, pictures))
 
 
@@ -194,10 +261,19 @@ def unfold(score: Score, statistics: Statistics) -> Score:
     return Score(score.kernel * statistics.scale[:, None], bias)
 
 
+def folded(
+    trained: keras.Model, config: HeadConfig, statistics: Mapping[str, Statistics]
+) -> keras.Model:
+    """A plain head that says of activations what `trained` says of them standardised."""
+    plain = head(config)
+    set_scores(plain, {t: fold(s, statistics[t]) for t, s in scores(trained).items()})
+    return plain
+
+
 def scores(model: keras.Model) -> dict[str, Score]:
     """The weights of a head's score layers, by tap."""
     return {
-        tap: Score(kernel[0, 0], bias)
+        tap: Score(kernel.reshape(kernel.shape[-2:]), bias)
         for tap in model.input
         for kernel, bias in [model.get_layer(f"score_{tap}").get_weights()]
     }
@@ -206,7 +282,8 @@ def scores(model: keras.Model) -> dict[str, Score]:
 def set_scores(model: keras.Model, weights: Mapping[str, Score]) -> None:
     """Set the weights of score layers, by tap; the others keep theirs."""
     for tap, score in weights.items():
-        model.get_layer(f"score_{tap}").set_weights([score.kernel[None, None], score.bias])
+        layer = model.get_layer(f"score_{tap}")
+        layer.set_weights([score.kernel.reshape(layer.kernel.shape), score.bias])
 
 
 def save_head(model: keras.Model, config: HeadConfig, folder: Path) -> None:

@@ -1,15 +1,17 @@
 """Mean IoU and pixel accuracy while training, as Keras metrics.
 
-Keras has both, but on a CPU they take as long as the rest of a head's training step. These two
+Keras has both, but on a CPU they take longer than the rest of a head's training step. These two
 share one confusion matrix: TensorFlow finds the identical operations and runs them once.
 """
 
 import keras
 from keras import KerasTensor, ops
 
+from stages.shared.losses import class_planes
+
 
 class ConfusionMetric(keras.metrics.Metric):
-    """A metric that is read off the confusion matrix of all pixels seen.
+    """A metric that is read off the confusion matrix of all pixels seen, ignored ones left out.
 
     Args:
         classes: their number.
@@ -23,12 +25,15 @@ class ConfusionMetric(keras.metrics.Metric):
     def update_state(
         self, masks: KerasTensor, logits: KerasTensor, sample_weight: None = None
     ) -> None:
-        """Count pixels: masks, integer (..., height, width), and logits, (..., classes)."""
-        # A product of one-hot rows is exact and, unlike bincount, deterministic on a GPU.
-        truth = ops.one_hot(ops.reshape(masks, (-1,)), self.classes, dtype="float32")
-        predicted = ops.argmax(ops.reshape(logits, (-1, self.classes)), axis=-1)
-        predicted = ops.one_hot(predicted, self.classes, dtype="float32")
-        self.confusion.assign_add(ops.matmul(ops.transpose(truth), predicted))
+        """Count pixels: masks, integer (batch, height, width), and logits, (..., classes)."""
+        predicted = ops.argmax(ops.transpose(logits, (0, 3, 1, 2)), axis=1)
+        # A product of one-hot planes is exact and, unlike bincount, deterministic on a GPU.
+        truth, predicted = (
+            ops.reshape(class_planes(x, self.classes), (-1, self.classes, ops.size(x[0])))
+            for x in (masks, predicted)
+        )
+        counts = ops.matmul(truth, ops.transpose(predicted, (0, 2, 1)))
+        self.confusion.assign_add(ops.sum(counts, axis=0))
 
 
 class MeanIoU(ConfusionMetric):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from stages.shared.dataset import IGNORED
+
 # Okabe and Ito's palette, told apart by the colour-blind too; it repeats, darker, beyond its end.
 PALETTE = np.array(
     [
@@ -28,7 +30,7 @@ def overlay(image: np.ndarray, mask: np.ndarray, classes: int, opacity: float) -
 
     Args:
         image: uint8 (height, width, 3).
-        mask: uint8 (height, width), values 0..classes-1.
+        mask: uint8 (height, width), values 0..classes-1, or `IGNORED`, which gets no colour.
         classes: their number.
         opacity: of the mask, 0 to 1.
 
@@ -36,4 +38,6 @@ def overlay(image: np.ndarray, mask: np.ndarray, classes: int, opacity: float) -
         uint8 (height, width, 3). The picture is reduced to grey, so that every colour is a class.
     """
     grey = image.mean(axis=-1, keepdims=True)
-    return (grey * (1 - opacity) + colours(classes)[mask] * opacity).round().astype(np.uint8)
+    ignored = (mask == IGNORED)[..., None]
+    colour = np.where(ignored, grey, colours(classes)[np.where(mask == IGNORED, 0, mask)])
+    return (grey * (1 - opacity) + colour * opacity).round().astype(np.uint8)

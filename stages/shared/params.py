@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar, get_args, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from stages.shared.errors import UserError
 
@@ -25,11 +34,28 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1)]
 # Not strict: PyYAML reads 1e-3, which DVC takes for a number, as a string.
 Rate = Annotated[float, Field(strict=False, gt=0, allow_inf_nan=False)]
-Decay = Annotated[float, Field(strict=False, ge=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(strict=False, ge=0, allow_inf_nan=False)]
 Dropout = Annotated[float, Field(strict=False, ge=0, lt=1)]
 Share = Annotated[float, Field(strict=False, ge=0, le=1)]
+Label = Annotated[int, Field(ge=0, le=255)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Value = TypeVar("Value")
+
+
+def _class_weights(value: Any) -> dict[str, float] | str | None:
+    """Check `class_weights`."""
+    if value is None or value == "balanced":
+        return value
+    try:
+        return TypeAdapter(dict[str, Rate]).validate_python(value)
+    except ValidationError:
+        raise ValueError(
+            f"it is {value!r}; it should be balanced, null, or a mapping of class names to "
+            "weights above 0"
+        ) from None
+
+
+ClassWeights = Annotated[dict[str, float] | str | None, PlainValidator(_class_weights)]
 
 
 class Section(BaseModel):
@@ -54,11 +80,13 @@ class Dataset(Section):
         shard_size: pictures in one file of records (and of features).
         bad_pictures: `stop` fails on a picture that can't be used, `skip` leaves it out and
             lists it in dataset.json.
+        ignore: labels in the masks whose pixels no loss and no measure counts.
     """
 
     image_size: Annotated[int, Field(ge=32)]
     shard_size: Count
     bad_pictures: Literal["stop", "skip"]
+    ignore: list[Label] = []
 
 
 class DemoDataset(Dataset):
@@ -86,9 +114,15 @@ class TfdsDataset(Dataset):
     splits: Splits[Annotated[str, Field(min_length=1)]]
     image: str
     mask: str
-    classes: Annotated[dict[Annotated[int, Field(ge=0, le=255)], str], Field(min_length=2)]
+    classes: Annotated[dict[Label, str], Field(min_length=2, max_length=255)]
     data_dir: str | None
     manual_dir: str | None
+
+    @model_validator(mode="after")
+    def _ignored_labels_are_no_classes(self) -> Self:
+        if both := sorted(set(self.ignore) & set(self.classes)):
+            raise ValueError(f"ignore and classes both hold {both}; a label can't be both")
+        return self
 
 
 AnyDataset = Annotated[DemoDataset | TfdsDataset, Field(discriminator="source")]
@@ -125,44 +159,83 @@ class Features(Section):
 
 
 class Train(Section):
-    """How a head is trained; a variant may set any of these for itself.
+    """How a variant is trained; it may set any of these for itself.
 
     Attributes:
         epochs: passes over the training split.
         batch_size: pictures in one step.
-        learning_rate: AdamW's.
-        weight_decay: AdamW's, decoupled.
-        dropout: share of the fc7 activations dropped ahead of their score layer.
+        optimizer: `adamw`, or `sgd` with momentum 0.9, the paper's.
+        learning_rate: at its highest.
+        schedule: of the learning rate over the training: `constant`, `cosine` to 0, or
+            `polynomial` to 0.
+        warmup: share of the steps in which the learning rate rises from 0.
+        weight_decay: decoupled from the gradient.
+        clip_norm: a larger gradient, all weights together, is scaled to this norm; null: never.
+        dropout: share of the fc7 channels dropped ahead of their score layer.
+        class_weights: `balanced` (the inverse of a class's share of the training pixels), weights
+            by class name (1 for the others), or null for none.
+        label_smoothing: share of each pixel's target that is spread over all classes.
+        dice: weight of the Dice loss added to the cross-entropy.
+        patience: epochs without a better validation mean IoU after which training ends; null: none.
     """
 
     epochs: Count
     batch_size: Count
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Rate
-    weight_decay: Decay
+    schedule: Literal["constant", "cosine", "polynomial"] = "constant"
+    warmup: Share = 0.0
+    weight_decay: NotNegative
+    clip_norm: Rate | None = None
     dropout: Dropout
+    class_weights: ClassWeights = None
+    label_smoothing: Dropout = 0.0
+    dice: NotNegative = 0.0
+    patience: Count | None = None
 
 
-class Variant(Section):
-    """One network of the family.
+class Augmentation(Section):
+    """How training pictures are changed at random, each epoch anew.
 
     Attributes:
-        stride: of its finest score layer: 32, 16 or 8 pixels.
-        parent: the variant whose trained scores it starts from, or `backbone`.
-        epochs, batch_size, learning_rate, weight_decay, dropout: in place of `train`'s.
+        flip: left to right, every other one.
+        scale: by up to this share larger or smaller, and shifted by up to a tenth of the picture.
+        colour: brightness, contrast and saturation, each by up to this share.
     """
 
+    flip: bool = True
+    scale: Annotated[float, Field(strict=False, ge=0, lt=1)] = 0.2
+    colour: Share = 0.2
+
+
+# A variant may set any key of `train`; those that it does not set are not in `model_fields_set`.
+TrainOverrides = create_model(
+    "TrainOverrides",
+    __base__=Section,
+    **{name: (field.rebuild_annotation(), None) for name, field in Train.model_fields.items()},
+)
+
+
+class Variant(TrainOverrides):
+    """One network of the family; any key of `train` may stand here too.
+
+    Attributes:
+        train: `head` (the score layers alone, on stored activations) or `network` (the backbone
+            too, from the pictures).
+        stride: of its finest score layer: 32, 16 or 8 pixels.
+        parent: the variant whose trained weights it starts from, or `backbone`.
+        augmentation: of the pictures, for `train: network`.
+    """
+
+    train: Literal["head", "network"] = "head"
     stride: Literal[8, 16, 32]
     parent: Name
-    epochs: Count | None = None
-    batch_size: Count | None = None
-    learning_rate: Rate | None = None
-    weight_decay: Decay | None = None
-    dropout: Dropout | None = None
+    augmentation: Augmentation = Augmentation()
 
     def training(self, train: Train) -> Train:
         """The variant's own training settings, and `train`'s where it has none."""
-        own = self.model_dump(include=set(Train.model_fields), exclude_none=True)
-        return train.model_copy(update=own)
+        own = self.model_fields_set & set(Train.model_fields)
+        return train.model_copy(update={key: getattr(self, key) for key in own})
 
 
 class Evaluate(Section):
@@ -199,6 +272,11 @@ class Params(Section):
                 raise ValueError(f"variants.{name}: the name is taken; give the variant another")
         for name, variant in self.variants.items():
             where = f"variants.{name}"
+            if variant.train == "head" and "augmentation" in variant.model_fields_set:
+                raise ValueError(
+                    f"{where}.augmentation goes with train: network alone; "
+                    "a head is trained on activations, not on pictures"
+                )
             if variant.parent == "backbone":
                 continue
             if variant.parent not in self.variants:
@@ -216,6 +294,11 @@ class Params(Section):
                         "let one of them start from backbone"
                     )
                 ancestors.append(parent)
+            if variant.train == "head" and self.variants[variant.parent].train == "network":
+                raise ValueError(
+                    f"{where}.parent is {variant.parent}, which has a backbone of its own; "
+                    "data/features/ are the shared backbone's, so its children need train: network"
+                )
             if self.variants[variant.parent].stride < variant.stride:
                 raise ValueError(
                     f"{where}.parent is {variant.parent}, whose stride "

@@ -5,11 +5,13 @@ the processor and a pool of threads uses all cores.
 """
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from stages.shared.dataset import IGNORED
 
 # Labels are stored as uint8.
 MAX_LABELS = 256
@@ -86,10 +88,12 @@ def resize(
     return np.asarray(resized), np.asarray(labels)
 
 
-def label_table(labels: Mapping[int, str]) -> np.ndarray:
-    """A table from a source's labels to 0..N-1 in the mapping's order; -1 for labels unnamed."""
+def label_table(labels: Mapping[int, str], ignored: Iterable[int] = ()) -> np.ndarray:
+    """A table from a source's labels to 0..N-1 in the mapping's order, to `IGNORED` for those to
+    be ignored, and to -1 for labels unnamed."""
     table = np.full(MAX_LABELS, -1, dtype=np.int16)
     table[list(labels)] = np.arange(len(labels))
+    table[list(ignored)] = IGNORED
     return table
 
 

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-import keras
+from stages.shared import devices
 
 CPU_FLAGS_FILE = Path("/proc/cpuinfo")
 BFLOAT16_CPU_FLAGS = {"amx_bf16", "avx512_bf16"}
@@ -20,7 +20,7 @@ def policy(precision: str) -> str:
     """
     if precision != "auto":
         return precision
-    if keras.distribution.list_devices("gpu"):
+    if devices.gpus():
         fast = gpu_compute_capability() >= BFLOAT16_COMPUTE_CAPABILITY
         return "mixed_bfloat16" if fast else "mixed_float16"
     return "mixed_bfloat16" if BFLOAT16_CPU_FLAGS & cpu_flags() else "float32"

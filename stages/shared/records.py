@@ -5,6 +5,7 @@ width x 3 bytes, rows first) and `mask` (uint8, height x width bytes). The pixel
 they are: nothing is lost and nothing has to be decoded when they are read.
 """
 
+import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from stages.shared.dataset import Dataset
+
 RECORDS_DIR = Path("data/records")
+# TFRecord framing (tensorflow/core/lib/io/record_writer.h): length, its checksum, data, checksum.
+HEADER = struct.Struct("<QI")
+FOOTER_BYTES = 4
 
 
 class Record(NamedTuple):
@@ -66,6 +72,56 @@ def batches(path: Path, image_size: tuple[int, int], batch_size: int) -> Iterato
     for batch in dataset.as_numpy_iterator():
         names = [name.decode() for name in batch["name"]]
         yield Batch(names, batch["image"], batch["mask"])
+
+
+class PictureReader:
+    """Random access to the pictures and masks of one split, read as they are asked for.
+
+    Args:
+        dataset: what the records hold.
+        split: `train`, `validation` or `test`.
+    """
+
+    def __init__(self, dataset: Dataset, split: str) -> None:
+        self.image_size = dataset.image_size
+        self._places = [
+            (path, offset, length)
+            for shard in dataset.shards[split]
+            for path in [RECORDS_DIR / shard.file]
+            for offset, length in places(path)
+        ]
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self._places)
+
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read some pictures, by their integer indices (pictures,).
+
+        Returns:
+            Pictures, uint8 (pictures, height, width, 3), and masks, uint8 (pictures, height,
+            width).
+        """
+        images = np.empty((len(indices), *self.image_size, 3), np.uint8)
+        masks = np.empty((len(indices), *self.image_size), np.uint8)
+        for image, mask, index in zip(images, masks, indices, strict=True):
+            path, offset, length = self._places[index]
+            with path.open("rb") as file:
+                file.seek(offset)
+                features = tf.train.Example.FromString(file.read(length)).features.feature
+            for pixels, key in ((image, "image"), (mask, "mask")):
+                stored = np.frombuffer(features[key].bytes_list.value[0], np.uint8)
+                pixels[:] = stored.reshape(pixels.shape)
+        return images, masks
+
+
+def places(path: Path) -> Iterator[tuple[int, int]]:
+    """Offset and length in bytes of each record's data in a file of records."""
+    with path.open("rb") as file:
+        while header := file.read(HEADER.size):
+            length, _ = HEADER.unpack(header)
+            yield file.tell(), length
+            file.seek(length + FOOTER_BYTES, 1)
 
 
 def _bytes(value: bytes) -> tf.train.Feature:

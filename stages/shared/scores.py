@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.shared.dataset import IGNORED
+
 
 class Scores(NamedTuple):
     """All from 0 to 1.
@@ -29,8 +31,15 @@ class Scores(NamedTuple):
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Count pixels by true and predicted class: integer arrays of one shape, 0 to classes - 1."""
-    pairs = truth.ravel().astype(np.int64) * classes + predicted.ravel()
+    """Count pixels by true and predicted class.
+
+    Args:
+        truth: integer, 0 to classes - 1, or `IGNORED` for a pixel that does not count.
+        predicted: integer, of the same shape, 0 to classes - 1.
+        classes: their number.
+    """
+    counted = truth != IGNORED
+    pairs = truth[counted].astype(np.int64) * classes + predicted[counted]
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 

@@ -22,6 +22,8 @@ COARSEST_STRIDE = 32
 # Stride of a tap in pixels, and the layer whose activations it is.
 TAPS = {8: "pool3", 16: "pool4", 32: "fc7"}
 BACKBONE_DIR = Path("models/backbone")
+# In the folder of a variant that trained the whole network.
+OWN_BACKBONE = "backbone"
 
 # Of a tensor; None where any size will do.
 Shape = tuple[int | None, ...]
@@ -146,8 +148,13 @@ def save(model: keras.Model, config: BackboneConfig, folder: Path = BACKBONE_DIR
 
 
 def load(folder: Path = BACKBONE_DIR, dtype: str = "float32") -> keras.Model:
-    """Build the stored backbone under a Keras dtype policy."""
-    config = BackboneConfig.model_validate_json((folder / "backbone.json").read_text())
+    """Build a stored backbone under a Keras dtype policy."""
+    config = load_config(folder)
     model = backbone(config.network, config.width, dtype=dtype)
     model.load_weights(folder / "backbone.weights.h5")
     return model
+
+
+def load_config(folder: Path = BACKBONE_DIR) -> BackboneConfig:
+    """Read what a stored backbone is."""
+    return BackboneConfig.model_validate_json((folder / "backbone.json").read_text())
