@@ -1,4 +1,4 @@
-# make demo | make test | make pets
+# make demo | make test | make pets | make benchmark
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 # DVC runs the stages with the `python` that comes first in PATH.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test pets install
+.PHONY: demo test pets benchmark install
 
 demo: $(VENV)/installed
 	python -m stages.check
@@ -23,6 +23,9 @@ pets: $(VENV)/installed
 
 test: $(VENV)/tests-installed
 	python -m pytest tests
+
+benchmark: $(VENV)/installed
+	python -m benchmarks.run
 
 install: $(VENV)/installed
 

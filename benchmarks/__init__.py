@@ -1,0 +1,1 @@
+"""How fast the pipeline is, measured on the machine at hand: `make benchmark`."""

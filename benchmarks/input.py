@@ -1,0 +1,80 @@
+"""Pictures a second from the cached records, and from JPEG and PNG files.
+
+Run in a workspace that has records: `python -m benchmarks.input OUT`.
+"""
+
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stages import prepare
+from stages.shared import params, pictures, records
+from stages.shared.dataset import Dataset
+from stages.shared.records import RECORDS_DIR
+from stages.shared.sources import demo
+
+# The size of a typical picture of Oxford-IIIT Pet, in pixels, and the quality of its JPEG.
+ORIGINAL_SIZE = (375, 500)
+QUALITY = 90
+ORIGINALS = 64
+PASSES = 5
+
+
+def main() -> None:
+    """Measure and write the file that the command line names."""
+    rates = {"originals": rate(partial(originals, encoded())), "records": rate(cached)}
+    Path(sys.argv[1]).write_text(json.dumps(rates) + "\n")
+
+
+def rate(read: Callable[[], Iterator[int]]) -> float:
+    """Pictures a second of the fastest pass."""
+    rates = []
+    for _ in range(PASSES):
+        start = time.perf_counter()
+        count = sum(read())
+        rates.append(count / (time.perf_counter() - start))
+    return max(rates)
+
+
+def encoded() -> list[tuple[bytes, bytes]]:
+    """Drawn pictures and masks as files of the usual kinds and size."""
+    settings = params.read("dataset")
+    files = []
+    for example, _ in zip(demo.examples(settings, "train", 0), range(ORIGINALS), strict=False):
+        image, mask = pictures.resize(*example.decode(), ORIGINAL_SIZE)
+        jpeg, png = io.BytesIO(), io.BytesIO()
+        Image.fromarray(image).save(jpeg, "JPEG", quality=QUALITY)
+        Image.fromarray(mask).save(png, "PNG")
+        files.append((jpeg.getvalue(), png.getvalue()))
+    return files
+
+
+def originals(files: list[tuple[bytes, bytes]]) -> Iterator[int]:
+    """Decode and resize on all cores, as prepare does; the number of pictures of each step."""
+    size = Dataset.load().image_size
+
+    def decode(file: tuple[bytes, bytes]) -> tuple[np.ndarray, np.ndarray]:
+        return pictures.resize(*pictures.decode_pair(*file), size)
+
+    for _ in prepare.ordered_map(decode, files):
+        yield 1
+
+
+def cached() -> Iterator[int]:
+    """Read the records of the training split, as features does."""
+    dataset, settings = Dataset.load(), params.read("features")
+    for shard in dataset.shards["train"]:
+        path = RECORDS_DIR / shard.file
+        for batch in records.batches(path, dataset.image_size, settings.batch_size):
+            yield len(batch.names)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Features and training on arrays, under any Keras backend, on this machine's fastest device.
+
+    KERAS_BACKEND=jax python -m benchmarks.rates
+
+TensorFlow need not be installed for another backend. Prints one JSON object.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from stages.shared import activations, devices, fcn, precision, training, vgg
+from stages.shared.losses import PixelLoss
+from stages.shared.params import Train
+
+MATRIX_SIZE = {"cpu": 2048, "gpu": 16384}
+CLASSES = 3
+
+
+def main() -> None:
+    """Read the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=128)
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--precision", default="auto")
+    print(json.dumps(measure(parser.parse_args()), indent=2))
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """All rates."""
+    keras.utils.set_random_seed(0)
+    policy = precision.policy(options.precision)
+    backbone = vgg.backbone(width=options.width, seed=0, dtype=policy)
+    size = (options.image_size, options.image_size)
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (options.pictures, *size, 3), np.uint8)
+    masks = rng.integers(0, CLASSES, (options.pictures, *size), np.uint8)
+
+    flop = backbone_flop(backbone, options.image_size)
+    peak = matrix_flops(keras.dtype_policies.get(policy).compute_dtype)
+    taps, seconds = run_backbone(backbone, pictures, options.batch_size)
+    return {
+        "backend": keras.backend.backend(),
+        "device": device(),
+        "precision": policy,
+        "gflop_a_picture": flop / 1e9,
+        "matrix_tflops": peak / 1e12,
+        "features_pictures_a_second": options.pictures / seconds,
+        "features_share_of_matrix_peak": flop * options.pictures / seconds / peak,
+        "heads": {
+            f"fcn{stride}s": train_head(stride, taps, masks, options) for stride in (32, 16, 8)
+        },
+    }
+
+
+def backbone_flop(backbone: keras.Model, image_size: int) -> float:
+    """Floating-point operations of all convolutions on one picture; a multiply-add counts two."""
+    flop, size = 0.0, -(-image_size // 32) * 32
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.MaxPooling2D):
+            size //= 2
+        elif isinstance(layer, keras.layers.Conv2D):
+            flop += 2 * size * size * float(np.prod(layer.kernel.shape))
+    return flop
+
+
+def matrix_flops(dtype: str) -> float:
+    """Floating-point operations a second of a large product of square matrices."""
+    import keras
+
+    size = MATRIX_SIZE["gpu" if devices.gpus() else "cpu"]
+    model = keras.Sequential([keras.Input((size,), dtype=dtype)])
+    model.add(keras.layers.Dense(size, use_bias=False, dtype=dtype))
+    matrix = ops.ones((size, size), dtype)
+    repeats = 10
+    seconds = min(timed(lambda: finish(model(matrix))) for _ in range(repeats))
+    return 2 * size**3 / seconds
+
+
+def run_backbone(
+    backbone: keras.Model, pictures: np.ndarray, batch_size: int
+) -> tuple[dict[str, np.ndarray], float]:
+    """The taps of all pictures, and the seconds it took once compiled, copies included."""
+    batches = [pictures[i : i + batch_size] for i in range(0, len(pictures), batch_size)]
+    for batch in {len(b): b for b in batches}.values():
+        backbone.predict_on_batch(batch)
+    start = time.perf_counter()
+    found = [backbone.predict_on_batch(batch) for batch in batches]
+    seconds = time.perf_counter() - start
+    taps = {
+        tap: np.concatenate([np.asarray(batch[tap], np.float32) for batch in found])
+        for tap in found[0]
+    }
+    return taps, seconds
+
+
+class ArrayReader:
+    """A `stages.shared.training.Reader` of encoded activations that lie in memory."""
+
+    def __init__(self, taps: dict[str, np.ndarray], masks: np.ndarray) -> None:
+        self.masks = masks
+        self.arrays: dict[str, np.ndarray] = {}
+        for tap, values in taps.items():
+            self.arrays[tap], self.arrays[f"{tap}_step"] = activations.encode(values)
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def take(self, indices: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The encoded activations and masks of some pictures."""
+        return {key: array[indices] for key, array in self.arrays.items()}, self.masks[indices]
+
+
+def train_head(
+    stride: int, taps: dict[str, np.ndarray], masks: np.ndarray, options: argparse.Namespace
+) -> dict[str, float]:
+    """Train a head on all pictures as the pipeline does; its time and its losses."""
+    taps = {tap: taps[tap] for tap in fcn.taps_of(stride)}
+    statistics = {
+        tap: fcn.Statistics(x.mean((0, 1, 2)), x.std((0, 1, 2))) for tap, x in taps.items()
+    }
+    config = fcn.HeadConfig(
+        stride=stride,
+        channels={tap: x.shape[-1] for tap, x in taps.items()},
+        classes=[str(number) for number in range(CLASSES)],
+    )
+    settings = Train(
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=1e-3,
+        weight_decay=1e-4,
+        dropout=0.0,
+    )
+    head = fcn.head(config, statistics, settings.dropout, masks.shape[1:])
+    reader = ArrayReader(taps, masks)
+    epochs = EpochTimes()
+    with tempfile.TemporaryDirectory() as folder:
+        history = Path(folder) / "history.csv"
+        training.fit(
+            activations.on_stored(head),
+            PixelLoss(CLASSES),
+            training.Batches(reader, options.batch_size, seed=0),
+            training.Batches(reader, options.batch_size),
+            settings,
+            f"fcn{stride}s",
+            history,
+            callbacks=[epochs.callback()],
+        )
+        rows = list(csv.DictReader(history.open()))
+    # A training pass and a validation pass over the same pictures; the first epoch compiles.
+    return {
+        "ms_a_picture_and_epoch": 1000 * min(epochs.seconds) / len(masks),
+        "first_loss": float(rows[0]["loss"]),
+        "last_loss": float(rows[-1]["loss"]),
+    }
+
+
+class EpochTimes:
+    """Seconds of each epoch of a training."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def callback(self) -> keras.callbacks.Callback:
+        """A Keras callback that notes them."""
+        started: list[float] = []
+        return keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: started.append(time.perf_counter()),
+            on_epoch_end=lambda epoch, logs: self.seconds.append(time.perf_counter() - started[-1]),
+        )
+
+
+def finish(array: Any) -> None:
+    """Wait until an array is computed."""
+    ops.convert_to_numpy(array[:1, :1])
+
+
+def timed(function: Callable[[], None]) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def device() -> str:
+    """What it ran on."""
+    cores = f"{len(os.sched_getaffinity(0))} cores, {processor()}"
+    return ", ".join(devices.gpus()) or cores
+
+
+def processor() -> str:
+    """The processor's name, as Linux has it."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+if __name__ == "__main__":
+    main()

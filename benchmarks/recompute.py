@@ -1,0 +1,80 @@
+"""The frozen backbone run on every step, as the notebook does it: `python -m benchmarks.recompute`.
+
+Run in a workspace that has records and a backbone. Prints the seconds that an epoch takes of each
+variant, on a part of the pictures, once everything is compiled. Its pictures come from the cached
+records; the notebook decodes and resizes them anew in each epoch, so this side is flattered.
+"""
+
+import argparse
+import json
+import time
+
+import keras
+import numpy as np
+
+from stages.shared import fcn, params, precision, training, vgg
+from stages.shared.dataset import Dataset
+from stages.shared.records import PictureReader
+
+
+class Batches(keras.utils.PyDataset):
+    """The first pictures of a split, in their order."""
+
+    def __init__(self, split: str, pictures: int, batch_size: int) -> None:
+        super().__init__()
+        self.reader = PictureReader(Dataset.load(), split)
+        self.pictures, self.batch_size = min(pictures, len(self.reader)), batch_size
+
+    def __len__(self) -> int:
+        return -(-self.pictures // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        start = index * self.batch_size
+        return self.reader.take(np.arange(start, min(start + self.batch_size, self.pictures)))
+
+
+def main() -> None:
+    """Time an epoch of each variant."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--train", type=int, required=True, help="pictures to train on")
+    parser.add_argument("--validation", type=int, required=True, help="pictures to validate on")
+    options = parser.parse_args()
+    settings = params.read("train")
+    classes = Dataset.load().classes
+    seconds = {}
+    for name, variant in params.read("variants").items():
+        model = notebook_model(variant.stride, classes)
+        batches = Batches("train", options.train, settings.batch_size)
+        validation = Batches("validation", options.validation, settings.batch_size)
+        model.compile(
+            optimizer=keras.optimizers.AdamW(
+                settings.learning_rate, weight_decay=settings.weight_decay
+            ),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[
+                keras.metrics.MeanIoU(num_classes=len(classes), sparse_y_pred=False),
+                keras.metrics.SparseCategoricalAccuracy(),
+            ],
+            jit_compile=training.compiles(),
+        )
+        # What compiles does so here, before the clock starts.
+        model.train_on_batch(*batches[len(batches) - 1])
+        model.test_on_batch(*validation[len(validation) - 1])
+        start = time.perf_counter()
+        model.fit(batches, validation_data=validation, verbose=0)
+        seconds[name] = time.perf_counter() - start
+    pictures = batches.pictures + validation.pictures
+    print(json.dumps({"pictures": pictures, "seconds_an_epoch": seconds}))
+
+
+def notebook_model(stride: int, classes: list[str]) -> keras.Model:
+    """A frozen backbone, and a head on it."""
+    backbone = vgg.load(dtype=precision.policy(params.read("precision")))
+    backbone.trainable = False
+    channels = {tap: backbone.output[tap].shape[-1] for tap in fcn.taps_of(stride)}
+    config = fcn.HeadConfig(stride=stride, channels=channels, classes=classes)
+    return fcn.network(backbone, fcn.head(config))
+
+
+if __name__ == "__main__":
+    main()
