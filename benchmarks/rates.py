@@ -80,8 +80,6 @@ def backbone_flop(backbone: keras.Model, image_size: int) -> float:
 
 def matrix_flops(dtype: str) -> float:
     """Floating-point operations a second of a large product of square matrices."""
-    import keras
-
     size = MATRIX_SIZE["gpu" if devices.gpus() else "cpu"]
     model = keras.Sequential([keras.Input((size,), dtype=dtype)])
     model.add(keras.layers.Dense(size, use_bias=False, dtype=dtype))
