@@ -14,8 +14,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from stages.shared import errors, outputs, params, predictions, records, scores
-from stages.shared.dataset import Dataset
-from stages.shared.outputs import EVALUATION_DIR, MODELS_DIR, REPORTS_DIR
+from stages.shared.dataset import IGNORED, Dataset
+from stages.shared.outputs import EVALUATION_DIR, MODELS_DIR, PNG_METADATA, REPORTS_DIR
 from stages.shared.overlay import colours, overlay
 from stages.shared.predictions import Summary
 from stages.shared.records import RECORDS_DIR
@@ -23,8 +23,6 @@ from stages.shared.records import RECORDS_DIR
 COMPARISON_DIR = REPORTS_DIR / "comparison"
 PANELS = {"loss": "loss", "pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU"}
 PANEL_INCHES = 2.6
-# Without it Matplotlib would write its version into each picture.
-PNG_METADATA = {"Software": None}
 
 
 class Shown(NamedTuple):
@@ -149,8 +147,12 @@ def side_by_side(shown: Shown, classes: list[str], opacity: float) -> Figure:
 def _titled_masks(shown: Shown, classes: int) -> dict[str, np.ndarray]:
     titled = {"ground truth": shown.truth}
     for name, mask in shown.predicted.items():
+        counted = np.where(shown.truth == IGNORED, IGNORED, mask)
+        if (counted == IGNORED).all():
+            titled[name] = counted
+            continue
         iou = scores.score(scores.confusion(shown.truth, mask, classes)).mean_iou
-        titled[f"{name}: mean IoU {iou:.2f}"] = mask
+        titled[f"{name}: mean IoU {iou:.2f}"] = counted
     return titled
 
 

@@ -14,6 +14,7 @@ from stages.shared import activations, errors, outputs, params, precision, recor
 from stages.shared.activations import FEATURES_DIR, Features, Tap
 from stages.shared.dataset import Dataset
 from stages.shared.records import RECORDS_DIR
+from stages.shared.schema import SPLITS
 
 
 class Moments:
@@ -54,7 +55,7 @@ def features() -> None:
     outputs.fresh_folder(FEATURES_DIR)
 
     moments: dict[str, Moments] = {}
-    for split in params.SPLITS:
+    for split in SPLITS:
         progress = tqdm(total=dataset.pictures(split), desc=f"features {split}", unit="picture")
         for number, shard in enumerate(dataset.shards[split]):
             writer = activations.ShardWriter(split, number, shard.pictures)
@@ -77,7 +78,7 @@ def features() -> None:
             tap: Tap(mean=m.mean.tolist(), deviation=m.deviation.tolist())
             for tap, m in moments.items()
         },
-        shards={split: [s.pictures for s in dataset.shards[split]] for split in params.SPLITS},
+        shards={split: [s.pictures for s in dataset.shards[split]] for split in SPLITS},
     ).save()
 
 

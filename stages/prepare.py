@@ -1,37 +1,99 @@
 """Stage `prepare`: pictures and masks from a data source to sharded TFRecord files.
 
-    source -> decode, resize, remap (all cores) -> data/records/*.tfrecord, data/dataset.json
+    source -> decode, name labels, fit (all cores) -> data/records/*.tfrecord, data/dataset.json,
+                                                      reports/dataset/
 
 Memory holds a window of pictures, never a split. The order is the source's, so the same input
 gives the same bytes on any number of cores.
 """
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+import hashlib
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from stages.shared import errors, outputs, params, pictures, records
+from stages.shared import dataset_page, errors, outputs, params, pictures, records
 from stages.shared.dataset import IGNORED, Dataset, LeftOut, Shard, pixel_share
+from stages.shared.dataset_params import AnyDataset
 from stages.shared.errors import UserError
-from stages.shared.pictures import BadPictureError, Example
+from stages.shared.facts import Facts
+from stages.shared.ordered_map import ordered_map
+from stages.shared.pictures import BadPictureError, Example, Labels
 from stages.shared.records import RECORDS_DIR, Record
-from stages.shared.sources import demo, tfds
+from stages.shared.schema import SPLITS
+from stages.shared.sources import demo, folder, tfds
 
-SOURCES = {"demo": demo, "tfds": tfds}
+SOURCES = {"demo": demo, "folder": folder, "tfds": tfds}
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+
+class Prepared(NamedTuple):
+    """A record, and what is known of the picture that it was made from."""
+
+    record: Record
+    facts: Facts
+
+
+class Preparation:
+    """Makes records of a source's examples, and keeps the facts of them.
+
+    Args:
+        settings: the data set.
+        labels: what stands in its masks.
+
+    Attributes:
+        facts: of the pictures so far.
+        left_out: those that could not be used so far.
+    """
+
+    def __init__(self, settings: AnyDataset, labels: Labels) -> None:
+        self.settings, self.labels = settings, labels
+        self.facts: list[Facts] = []
+        self.left_out: list[LeftOut] = []
+
+    def records(self, examples: Iterable[Example], split: str) -> Iterator[Record]:
+        """The records of a split's examples, in order.
+
+        Raises:
+            UserError: an example can't be used, and `dataset.bad_pictures` is `stop`.
+        """
+        progress = tqdm(examples, desc=f"prepare {split}", unit="picture")
+        for name, result in ordered_map(lambda e: (e.name, self._prepared(e, split)), progress):
+            if isinstance(result, Prepared):
+                self.facts.append(result.facts)
+                yield result.record
+            elif self.settings.bad_pictures == "skip":
+                self.left_out.append(LeftOut(split=split, name=name, reason=str(result)))
+            else:
+                raise UserError(
+                    f"{name} (split {split}): {result}; mend it, or set dataset.bad_pictures to "
+                    "skip"
+                )
+
+    def _prepared(self, example: Example, split: str) -> Prepared | BadPictureError:
+        """Decode and fit one example; what is wrong with it is returned, not raised."""
+        try:
+            image, labels = example.decode()
+            mask = self.labels.indices(labels)
+        except BadPictureError as error:
+            return (
+                BadPictureError(f"{error} (its mask is {example.mask})") if example.mask else error
+            )
+        fitted = pictures.fit(image, mask, self.settings.image_size, self.settings.fit)
+        facts = Facts(
+            name=example.name,
+            split=split,
+            size=mask.shape,
+            digest=hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest(),
+            classes=frozenset(np.unique(fitted[1]).tolist()) - {IGNORED},
+        )
+        return Prepared(Record(example.name, *fitted), facts)
 
 
 def prepare() -> None:
-    """Write the records of all splits and dataset.json.
+    """Write the records of all splits, dataset.json and the data set's page.
 
     Raises:
         UserError: the source is not to be had, a split is empty, or a picture can't be used and
@@ -40,65 +102,32 @@ def prepare() -> None:
     settings, seed = params.read("dataset"), params.read("seed")
     source = SOURCES[settings.source]
     labels = source.labels(settings)
-    classes = list(labels.values())
-    image_size = (settings.image_size, settings.image_size)
-    fit = partial(_fit, table=pictures.label_table(labels, settings.ignore), image_size=image_size)
+    preparation = Preparation(settings, labels)
 
     outputs.fresh_folder(RECORDS_DIR)
     shards: dict[str, list[Shard]] = {}
     shares: dict[str, dict[str, float]] = {}
-    left_out: list[LeftOut] = []
-    for split in params.SPLITS:
-        found = source.examples(settings, split, seed)
-        fitted = _usable(found, fit, split, settings.bad_pictures, left_out)
-        shards[split], counts = _write_split(split, fitted, settings.shard_size, len(classes))
-        shares[split] = pixel_share(counts, classes)
+    for split in SPLITS:
+        found = preparation.records(source.examples(settings, split, seed), split)
+        shards[split], counts = _write_split(split, found, settings.shard_size, len(labels.classes))
+        shares[split] = pixel_share(counts, labels.classes)
         if not shards[split]:
-            unusable = sum(picture.split == split for picture in left_out)
+            unusable = sum(picture.split == split for picture in preparation.left_out)
             raise UserError(
                 f"params.yaml: dataset.splits.{split} is {getattr(settings.splits, split)!r}, "
                 f"which leaves no picture ({unusable} could not be used)"
             )
-    Dataset(
-        source=settings.model_dump(mode="json", exclude={"data_dir", "manual_dir"}),
-        image_size=image_size,
-        classes=classes,
+    dataset = Dataset(
+        source=settings.model_dump(mode="json", exclude={"root", "data_dir", "manual_dir"}),
+        image_size=settings.image_size,
+        fit=settings.fit,
+        classes=labels.classes,
         pixel_share=shares,
         shards=shards,
-        left_out=left_out,
-    ).save()
-
-
-def _fit(
-    example: Example, table: np.ndarray, image_size: tuple[int, int]
-) -> Record | BadPictureError:
-    """Decode, remap and resize one example; what is wrong with it is returned, not raised."""
-    try:
-        image, mask = example.decode()
-        image, mask = pictures.resize(image, pictures.remap(mask, table), image_size)
-    except BadPictureError as error:
-        return error
-    return Record(example.name, image, mask)
-
-
-def _usable(
-    examples: Iterable[Example],
-    fit: Callable[[Example], Record | BadPictureError],
-    split: str,
-    bad_pictures: str,
-    left_out: list[LeftOut],
-) -> Iterator[Record]:
-    """The examples that can be fitted, in order; the others stop the stage or go to `left_out`."""
-    progress = tqdm(examples, desc=f"prepare {split}", unit="picture")
-    for name, result in ordered_map(lambda e: (e.name, fit(e)), progress):
-        if isinstance(result, Record):
-            yield result
-        elif bad_pictures == "skip":
-            left_out.append(LeftOut(split=split, name=name, reason=str(result)))
-        else:
-            raise UserError(
-                f"{name} (split {split}): {result}; mend it, or set dataset.bad_pictures to skip"
-            )
+        left_out=preparation.left_out,
+    )
+    dataset.save()
+    dataset_page.write(dataset, preparation.facts)
 
 
 def _write_split(
@@ -122,19 +151,6 @@ def _write_split(
             (RECORDS_DIR / shard.file).unlink()
             return shards, counts
         shards.append(shard)
-
-
-def ordered_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map` on all cores, results in order, with a bounded number of items under way."""
-    cores = len(os.sched_getaffinity(0))
-    under_way: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(cores) as pool:
-        for item in items:
-            under_way.append(pool.submit(function, item))
-            if len(under_way) > 4 * cores:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
 
 
 if __name__ == "__main__":

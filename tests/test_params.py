@@ -39,7 +39,20 @@ MISTAKES = {
         ["train.learning_rate is inf", "finite"],
     ),
     "learning rate not a number": ("rate: 0.01", "rate: .nan", ["train.learning_rate is nan"]),
-    "tiny picture": ("size: 128", "size: 31", ["dataset.image_size is 31", "equal to 32"]),
+    "tiny picture": ("size: 128", "size: 31", ["dataset.image_size: it is 31", "none below 32"]),
+    "three sides": ("size: 128", "size: [64, 64, 3]", ["image_size: it is [64, 64, 3]", "height"]),
+    "unknown fit": ("fit: stretch", "fit: squash", ["dataset.fit is 'squash'", "'pad' or 'crop'"]),
+    "an export of no variant": (
+        "variants: [fcn8s, fcn8s-finetuned]",
+        "variants: [fcn4s]",
+        ["export.variants names 'fcn4s'", "the variants are fcn32s, fcn16s"],
+    ),
+    "an export twice": (
+        "variants: [fcn8s, fcn8s-finetuned]",
+        "variants: [fcn8s, fcn8s]",
+        ["export.variants names a variant twice"],
+    ),
+    "unknown format": ("litert]", "coreml]", ["export.formats.2 is 'coreml'", "'litert'"]),
     "odd stride": ("stride: 16", "stride: 4", ["variants.fcn16s.stride is 4", "8, 16 or 32"]),
     "no such parent": ("parent: fcn16s", "parent: fcn61s", ["fcn8s.parent is 'fcn61s'", "fcn16s"]),
     "parents in a circle": (
@@ -91,13 +104,63 @@ MISTAKES = {
     "unknown source": (
         "source: demo",
         "source: pets",
-        ["dataset.source is 'pets'", "demo or tfds"],
+        ["dataset.source is 'pets'", "demo, folder or tfds"],
     ),
     "unknown precision": ("precision: auto", "precision: half", ["precision is 'half'", "float32"]),
     "narrow ImageNet": ("weights: random", "weights: imagenet", ["width 0.25", "random", "1.0"]),
     "no YAML": ("seed: 27", "seed: [27", ["not readable as YAML"]),
     "a YAML tag": ("seed: 27", "seed: !!python/name:os.system", ["not readable as YAML"]),
 }
+
+
+FOLDER = (ROOT / "profiles/folder.yaml").read_text()
+SPLITS_OF_FOLDER = "by: fraction # of all pictures, drawn with `seed`"
+# The same for a data set of one's own.
+FOLDER_MISTAKES = {
+    "no way to split": (SPLITS_OF_FOLDER, "by: half", ["splits.by is 'half'", "fraction or list"]),
+    "more than everything": ("train: 0.7", "train: 0.9", ["splits: train, validation", "to 1.2"]),
+    "percents": ("train: 0.7", "train: 70", ["dataset.splits.train is 70", "less than 1"]),
+    "one folder for two splits": (
+        FOLDER[FOLDER.index(SPLITS_OF_FOLDER) : FOLDER.index("    # by: folder")],
+        "by: folder\n    train: a\n    validation: a\n    test: b\n",
+        ["dataset.splits: 'a' stands for two splits"],
+    ),
+    "a share of everything": (
+        FOLDER[FOLDER.index(SPLITS_OF_FOLDER) : FOLDER.index("    # by: folder")],
+        "by: list\n    train: a\n    validation: 1.0\n    test: b\n",
+        ["dataset.splits.validation: it is 1.0", "above 0 and below 1"],
+    ),
+    "colours without quotes": (
+        "{0: background, 1: object}",
+        "\n    #ff0000: object\n    #000000: background",
+        ["dataset.classes: it is None", "in quotes"],
+    ),
+    "a label out of range": ("{0: background", "{65536: background", ["classes: it is", "65535"]),
+    "a single class": (", 1: object}", "}", ["dataset.classes: it is", "2 to 255 classes"]),
+    "colours to ignore among labels": (
+        "ignore: [255]",
+        "ignore: ['#ffffff']",
+        ["ignore holds colours, classes labels"],
+    ),
+    "a class to ignore": ("ignore: [255]", "ignore: [1]", ["ignore and classes both hold [1]"]),
+    "a pattern out of the root": (
+        "images/**/*.jpg",
+        "../images/*.jpg",
+        ["dataset.pictures: it is '../images/*.jpg'", "relative to dataset.root"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", FOLDER_MISTAKES)
+def test_a_mistake_in_a_folder_s_settings_is_named(mistake: str, tmp_path: Path):
+    right, wrong, expected = FOLDER_MISTAKES[mistake]
+    assert right in FOLDER
+    path = tmp_path / "params.yaml"
+    path.write_text(FOLDER.replace(right, wrong, 1))
+    with pytest.raises(UserError) as error:
+        params.read_all(path)
+    for words in expected:
+        assert words in str(error.value)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -116,7 +179,7 @@ def test_a_mistake_is_named_with_what_would_be_right(mistake: str, tmp_path: Pat
 def test_every_mistake_is_told_at_once(tmp_path: Path):
     path = tmp_path / "params.yaml"
     path.write_text(DEMO.replace("epochs: 12", "epochs: 0").replace("size: 128", "size: 1"))
-    with pytest.raises(UserError, match=r"(?s)image_size is 1;.*epochs is 0;"):
+    with pytest.raises(UserError, match=r"(?s)image_size: it is 1;.*epochs is 0;"):
         params.read_all(path)
 
 
@@ -136,7 +199,7 @@ def test_the_committed_parameters_are_the_demos():
 
 def test_the_pets_profile_has_the_notebooks_hyperparameters():
     pets = params.read_all(ROOT / "profiles/pets.yaml")
-    assert (pets.seed, pets.dataset.image_size, pets.precision) == (27, 224, "auto")
+    assert (pets.seed, pets.dataset.image_size, pets.precision) == (27, (224, 224), "auto")
     assert pets.dataset.splits.train == "train[:85%]"
     assert pets.dataset.splits.validation == "train[85%:]"
     # What the notebook has not is off.
@@ -179,7 +242,7 @@ def test_a_section_read_alone_is_that_of_the_whole_file(profile: Path):
 def test_a_mistake_in_a_section_read_alone_is_named(tmp_path: Path):
     path = tmp_path / "params.yaml"
     path.write_text(DEMO.replace("size: 128", "size: 1"))
-    with pytest.raises(UserError, match=r"params\.yaml: dataset\.image_size is 1; it should be gr"):
+    with pytest.raises(UserError, match=r"params\.yaml: dataset\.image_size: it is 1; it should b"):
         params.read("dataset", path)
 
 

@@ -1,4 +1,4 @@
-"""Decoding by content, resizing, remapping of labels."""
+"""Decoding by content, fitting to the records' size, naming of labels."""
 
 import io
 
@@ -8,7 +8,8 @@ import tensorflow as tf
 from PIL import Image
 
 from stages.shared import pictures
-from stages.shared.pictures import BadPictureError
+from stages.shared.dataset import IGNORED
+from stages.shared.pictures import BadPictureError, Labels
 
 from .conftest import encoded
 
@@ -80,12 +81,49 @@ def test_pictures_are_resized_bilinearly_with_antialiasing(size: tuple[int, int]
     assert np.abs(resized - expected).max() <= 1.01  # Pillow rounds to uint8 after each axis
 
 
+def test_stretching_fills_the_frame(image, mask):
+    found = pictures.fit(image, mask, (50, 70), "stretch")
+    for fitted, expected in zip(found, pictures.resize(image, mask, (50, 70)), strict=True):
+        np.testing.assert_array_equal(fitted, expected)
+
+
+@pytest.mark.parametrize("size", [(50, 50), (30, 90), (80, 32)], ids=str)
+def test_padding_keeps_the_aspect_and_ignores_the_border(size: tuple[int, int], image, mask):
+    padded, labels = pictures.fit(image, mask, size, "pad")
+    assert (padded.shape, labels.shape) == ((*size, 3), size)
+    scale = min(size[0] / 40, size[1] / 60)
+    height, width = round(40 * scale), round(60 * scale)
+    assert height == size[0] or width == size[1]
+    expected = pictures.resize(image, mask, (height, width))
+    np.testing.assert_array_equal(padded[:height, :width], expected[0])
+    np.testing.assert_array_equal(labels[:height, :width], expected[1])
+    counted = np.zeros(size, bool)
+    counted[:height, :width] = True
+    assert (labels[~counted] == IGNORED).all()
+    assert len(np.unique(padded[~counted], axis=0)) == 1
+
+
+@pytest.mark.parametrize("size", [(50, 50), (30, 90), (80, 32)], ids=str)
+def test_cropping_keeps_the_aspect_and_the_middle(size: tuple[int, int], image, mask):
+    cropped, labels = pictures.fit(image, mask, size, "crop")
+    scale = max(size[0] / 40, size[1] / 60)
+    height, width = round(40 * scale), round(60 * scale)
+    whole = pictures.resize(image, mask, (height, width))
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    window = np.s_[top : top + size[0], left : left + size[1]]
+    np.testing.assert_array_equal(cropped, whole[0][window])
+    np.testing.assert_array_equal(labels, whole[1][window])
+    assert IGNORED not in labels
+
+
 def test_labels_become_class_indices_in_the_order_of_the_classes():
-    table = pictures.label_table({7: "cat", 2: "dog"})
-    np.testing.assert_array_equal(pictures.remap(np.uint8([[2, 7, 7]]), table), [[1, 0, 0]])
+    labels = Labels({7: "cat", 2: "dog", 9: None})
+    assert labels.classes == ["cat", "dog"]
+    np.testing.assert_array_equal(labels.indices(np.uint8([[2, 7, 9]])), [[1, 0, IGNORED]])
 
 
-def test_a_label_without_a_class_is_named():
-    table = pictures.label_table({1: "cat", 2: "dog"})
-    with pytest.raises(BadPictureError, match=r"labels without a class: \[0, 255\]"):
-        pictures.remap(np.uint8([[1, 0, 255]]), table)
+def test_labels_without_a_class_are_named():
+    with pytest.raises(BadPictureError, match=r"labels without a class: 0, 255; name them in data"):
+        Labels({1: "cat", 2: "dog"}).indices(np.uint8([[1, 0, 255]]))
+    with pytest.raises(BadPictureError, match=r"class: 3, 4, 5, 6, 7, 8, 9, 10 and 2 more; name"):
+        Labels({1: "cat", 2: "dog"}).indices(np.arange(1, 13, dtype=np.uint16)[None])

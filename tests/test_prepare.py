@@ -12,10 +12,11 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from stages import prepare as stage
-from stages.shared import params, records
+from stages.shared import dataset_params, ordered_map, params, records
 from stages.shared.dataset import IGNORED, Dataset
 from stages.shared.errors import UserError
-from stages.shared.pictures import Example, decode_pair
+from stages.shared.pictures import Example, Labels, decode_pair
+from stages.shared.schema import SPLITS
 from stages.shared.sources import demo
 
 from .conftest import Project, encoded
@@ -63,7 +64,7 @@ def small_pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tfds_settings(**changes: object) -> params.TfdsDataset:
+def tfds_settings(**changes: object) -> dataset_params.TfdsDataset:
     settings = {
         "source": "tfds",
         "name": "small_pets",
@@ -73,11 +74,12 @@ def tfds_settings(**changes: object) -> params.TfdsDataset:
         "classes": {1: "pet", 2: "background", 3: "border"},
         "data_dir": None,
         "manual_dir": None,
+        "root": "data/archives",
         "image_size": 32,
         "shard_size": 4,
         "bad_pictures": "stop",
     }
-    return params.TfdsDataset(**settings | changes)
+    return dataset_params.TfdsDataset(**settings | changes)
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def in_folder(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path
 
 
-def run_prepare(settings: params.Dataset, monkeypatch) -> Dataset:
+def run_prepare(settings: dataset_params.Dataset, monkeypatch) -> Dataset:
     """Run the stage with these settings in the current folder."""
     monkeypatch.setattr(params, "read", {"dataset": settings, "seed": 27}.__getitem__)
     stage.prepare()
@@ -107,14 +109,14 @@ def test_a_tfds_data_set_becomes_records(small_pets: Path, in_folder: Path, monk
     dataset = run_prepare(tfds_settings(data_dir=str(small_pets)), monkeypatch)
     assert dataset.classes == ["pet", "background", "border"]
     assert dataset.image_size == (32, 32)
-    assert {split: dataset.pictures(split) for split in params.SPLITS} == {
+    assert {split: dataset.pictures(split) for split in SPLITS} == {
         "train": 6,
         "validation": 2,
         "test": 4,
     }
     assert [shard.pictures for shard in dataset.shards["train"]] == [4, 2]
     names = set()
-    for split in params.SPLITS:
+    for split in SPLITS:
         for record in all_records(dataset, split):
             index = int(record.name.removeprefix("pet_").removesuffix(".png"))
             image, mask = (Image.open(io.BytesIO(f)) for f in labelled_picture(index))
@@ -136,37 +138,43 @@ def test_the_pixel_shares_are_those_of_the_masks(small_pets: Path, in_folder: Pa
 
 
 def test_prepare_twice_gives_the_same_bytes_on_any_number_of_cores(in_folder: Path, monkeypatch):
-    settings = params.DemoDataset(
+    settings = dataset_params.DemoDataset(
         source="demo",
+        root="data/archives",
         splits={"train": 9, "validation": 2, "test": 2},
         image_size=48,
         shard_size=4,
         bad_pictures="stop",
     )
     run_prepare(settings, monkeypatch)
-    first = Project(in_folder).digests("data")
-    monkeypatch.setattr(stage.os, "sched_getaffinity", lambda _: {0})
+    first = Project(in_folder).digests("data", "reports")
+    monkeypatch.setattr(ordered_map.os, "sched_getaffinity", lambda _: {0})
     run_prepare(settings, monkeypatch)
-    assert Project(in_folder).digests("data") == first
-    assert len(first) == 6
+    assert Project(in_folder).digests("data", "reports") == first
+    assert len(first) == 6 + 2 + 13
+
+
+def test_the_demo_draws_pictures_that_are_no_squares():
+    image, mask = demo.draw((64, 96), (27, 0, 3))
+    assert (image.shape, mask.shape) == ((64, 96, 3), (64, 96))
 
 
 def test_the_demo_draws_every_class_and_follows_its_seed():
-    drawn = [demo.draw(128, (27, 0, index)) for index in range(20)]
+    drawn = [demo.draw((128, 128), (27, 0, index)) for index in range(20)]
     assert set(np.unique([mask for _, mask in drawn])) == set(range(len(demo.CLASSES)))
-    np.testing.assert_array_equal(drawn[3][0], demo.draw(128, (27, 0, 3))[0])
-    assert (drawn[3][0] != demo.draw(128, (28, 0, 3))[0]).any()
+    np.testing.assert_array_equal(drawn[3][0], demo.draw((128, 128), (27, 0, 3))[0])
+    assert (drawn[3][0] != demo.draw((128, 128), (28, 0, 3))[0]).any()
 
 
 class BrokenSource:
     """The small pictures; in the training split, one ends early and one has another's mask."""
 
     @staticmethod
-    def labels(settings: params.Dataset) -> dict[int, str]:
-        return {1: "pet", 2: "background", 3: "border"}
+    def labels(settings: dataset_params.Dataset) -> Labels:
+        return Labels({1: "pet", 2: "background", 3: "border"})
 
     @staticmethod
-    def examples(settings: params.Dataset, split: str, seed: int) -> Iterator[Example]:
+    def examples(settings: dataset_params.Dataset, split: str, seed: int) -> Iterator[Example]:
         for index in range(4):
             image, mask = labelled_picture(index)
             if split == "train" and index == 1:
@@ -221,7 +229,7 @@ def test_pictures_are_read_by_index_across_shards(small_pets: Path, in_folder: P
 
 def test_labels_that_nobody_named_stop_prepare(small_pets: Path, in_folder: Path, monkeypatch):
     settings = tfds_settings(data_dir=str(small_pets), classes={1: "pet", 2: "background"})
-    with pytest.raises(UserError, match=r"pet_\d\.png \(split train\): .*without a class: \[3\]"):
+    with pytest.raises(UserError, match=r"pet_\d\.png \(split train\): .*without a class: 3;"):
         run_prepare(settings, monkeypatch)
 
 
@@ -286,7 +294,7 @@ def test_archives_placed_by_hand_are_used_in_place_of_a_download(
         name="oxford_iiit_pet", data_dir=str(in_folder / "tfds"), manual_dir=str(archives)
     )
     dataset = run_prepare(settings, monkeypatch)
-    assert [dataset.pictures(split) for split in params.SPLITS] == [6, 2, 4]
+    assert [dataset.pictures(split) for split in SPLITS] == [6, 2, 4]
 
 
 def test_an_archive_that_is_not_the_published_one_is_named(in_folder: Path, monkeypatch):

@@ -33,6 +33,7 @@ class Dataset(BaseModel):
     Attributes:
         source: the settings of the source they were made from.
         image_size: (height, width) in pixels.
+        fit: how pictures of other sizes got there, see `pictures.fit`.
         classes: class names; a mask's value is an index into them, or `IGNORED`.
         pixel_share: of each class among the pixels of each split that count, 0 to 1.
         shards: the files of each split, in order.
@@ -43,6 +44,7 @@ class Dataset(BaseModel):
 
     source: dict[str, object]
     image_size: tuple[int, int]
+    fit: str
     classes: list[str]
     pixel_share: dict[str, dict[str, float]]
     shards: dict[str, list[Shard]]

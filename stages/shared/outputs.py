@@ -7,6 +7,8 @@ from pathlib import Path
 MODELS_DIR = Path("models")
 REPORTS_DIR = Path("reports")
 EVALUATION_DIR = Path("data/evaluation")
+# Without it Matplotlib would write its version into each picture.
+PNG_METADATA = {"Software": None}
 
 
 def fresh_folder(folder: Path) -> Path:

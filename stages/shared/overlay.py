@@ -37,7 +37,10 @@ def overlay(image: np.ndarray, mask: np.ndarray, classes: int, opacity: float) -
     Returns:
         uint8 (height, width, 3). The picture is reduced to grey, so that every colour is a class.
     """
-    grey = image.mean(axis=-1, keepdims=True)
-    ignored = (mask == IGNORED)[..., None]
-    colour = np.where(ignored, grey, colours(classes)[np.where(mask == IGNORED, 0, mask)])
-    return (grey * (1 - opacity) + colour * opacity).round().astype(np.uint8)
+    every_grey = np.arange(256)[None, :, None]
+    # A row more than classes, without colour, for what is ignored.
+    shown = np.broadcast_to(every_grey, (classes + 1, 256, 3)).astype(np.float64)
+    shown[:classes] += (colours(classes)[:, None] - shown[:classes]) * opacity
+    shown[classes] = every_grey[0]
+    grey = (image.sum(axis=-1, dtype=np.uint16) + 1) // 3
+    return shown.round().astype(np.uint8)[np.where(mask == IGNORED, classes, mask), grey]

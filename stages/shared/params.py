@@ -4,14 +4,11 @@ One class for each section. A stage reads the sections that dvc.yaml declares fo
 with `read`; the `check` stage reads the whole file, with `read_all`.
 """
 
-import difflib
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
 import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PlainValidator,
     TypeAdapter,
@@ -20,26 +17,23 @@ from pydantic import (
     model_validator,
 )
 
+from stages.shared.dataset_params import AnyDataset
 from stages.shared.errors import UserError
+from stages.shared.schema import Count, Section, Text, validate
 
 PARAMS_FILE = Path("params.yaml")
-SPLITS = ("train", "validation", "test")
-SOURCE_NAMES = ("demo", "tfds")
 # Folders of models/ and reports/ that belong to other stages.
-RESERVED_NAMES = ("backbone", "comparison", "dataset")
+RESERVED_NAMES = ("backbone", "comparison", "dataset", "export")
 
 Split = Literal["train", "validation", "test"]
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Count = Annotated[int, Field(ge=1)]
 # Not strict: PyYAML reads 1e-3, which DVC takes for a number, as a string.
 Rate = Annotated[float, Field(strict=False, gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(strict=False, ge=0, allow_inf_nan=False)]
 Dropout = Annotated[float, Field(strict=False, ge=0, lt=1)]
 Share = Annotated[float, Field(strict=False, ge=0, le=1)]
-Label = Annotated[int, Field(ge=0, le=255)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-Value = TypeVar("Value")
 
 
 def _class_weights(value: Any) -> dict[str, float] | str | None:
@@ -58,76 +52,6 @@ def _class_weights(value: Any) -> dict[str, float] | str | None:
 ClassWeights = Annotated[dict[str, float] | str | None, PlainValidator(_class_weights)]
 
 
-class Section(BaseModel):
-    """A part of params.yaml: no unknown keys, no silent conversions."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
-
-
-class Splits(Section, Generic[Value]):
-    """One value for each split."""
-
-    train: Value
-    validation: Value
-    test: Value
-
-
-class Dataset(Section):
-    """What every data source has in common.
-
-    Attributes:
-        image_size: height and width of the pictures in the records, in pixels.
-        shard_size: pictures in one file of records (and of features).
-        bad_pictures: `stop` fails on a picture that can't be used, `skip` leaves it out and
-            lists it in dataset.json.
-        ignore: labels in the masks whose pixels no loss and no measure counts.
-    """
-
-    image_size: Annotated[int, Field(ge=32)]
-    shard_size: Count
-    bad_pictures: Literal["stop", "skip"]
-    ignore: list[Label] = []
-
-
-class DemoDataset(Dataset):
-    """The built-in generator: `splits` holds the number of pictures to draw for each split."""
-
-    source: Literal["demo"]
-    splits: Splits[Count]
-
-
-class TfdsDataset(Dataset):
-    """A TensorFlow Datasets data set with a picture and a mask feature.
-
-    Attributes:
-        name: the data set, with its config and version if wanted (`oxford_iiit_pet:4.0.0`).
-        splits: a TFDS split expression for each split.
-        image: the picture's feature key.
-        mask: the mask's feature key.
-        classes: label in the masks to class name; the order here is the order of the classes.
-        data_dir: where TFDS keeps prepared data sets; null for its default.
-        manual_dir: folder with archives that were downloaded by hand; TFDS checks their checksums.
-    """
-
-    source: Literal["tfds"]
-    name: Annotated[str, Field(min_length=1)]
-    splits: Splits[Annotated[str, Field(min_length=1)]]
-    image: str
-    mask: str
-    classes: Annotated[dict[Label, str], Field(min_length=2, max_length=255)]
-    data_dir: str | None
-    manual_dir: str | None
-
-    @model_validator(mode="after")
-    def _ignored_labels_are_no_classes(self) -> Self:
-        if both := sorted(set(self.ignore) & set(self.classes)):
-            raise ValueError(f"ignore and classes both hold {both}; a label can't be both")
-        return self
-
-
-AnyDataset = Annotated[DemoDataset | TfdsDataset, Field(discriminator="source")]
-
-
 class Backbone(Section):
     """The frozen network whose activations the heads are trained on.
 
@@ -139,7 +63,7 @@ class Backbone(Section):
     """
 
     network: Literal["vgg19"]
-    weights: Annotated[str, Field(min_length=1)]
+    weights: Text
     width: Annotated[float, Field(strict=False, gt=0, le=1)]
 
     @model_validator(mode="after")
@@ -252,6 +176,18 @@ class Compare(Section):
     opacity: Share
 
 
+class Export(Section):
+    """What leaves the pipeline.
+
+    Attributes:
+        variants: the ones to export; each file holds the whole network, so it is as large as that.
+        formats: entries of `stages.shared.exports.FORMATS`.
+    """
+
+    variants: list[Name]
+    formats: Annotated[list[Literal["saved_model", "onnx", "litert"]], Field(min_length=1)]
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -264,6 +200,7 @@ class Params(Section):
     variants: Annotated[dict[Name, Variant], Field(min_length=1)]
     evaluate: Evaluate
     compare: Compare
+    export: Export
 
     @model_validator(mode="after")
     def _parents_are_coarser(self) -> Self:
@@ -307,6 +244,18 @@ class Params(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _variants_to_export_are_there(self) -> Self:
+        names = self.export.variants
+        if unknown := [name for name in names if name not in self.variants]:
+            raise ValueError(
+                f"export.variants names {unknown[0]!r}, which is no variant; "
+                f"the variants are {', '.join(self.variants)}"
+            )
+        if len(set(names)) < len(names):
+            raise ValueError(f"export.variants names a variant twice: {', '.join(names)}")
+        return self
+
 
 def load(path: Path = PARAMS_FILE) -> dict[str, Any]:
     """The raw content of a parameter file, top-level keys to values.
@@ -332,11 +281,11 @@ def read_all(path: Path = PARAMS_FILE) -> Params:
     Raises:
         UserError: names each key or value at fault and what would be right.
     """
-    return validate(TypeAdapter(Params), load(path), (), path)
+    return validate(TypeAdapter(Params), load(path), (), path, Params)
 
 
 def read(key: str, path: Path = PARAMS_FILE) -> Any:
-    """Read and check one section, such as `train` or `variants.fcn8s`, and look at no other.
+    """Read and check one section, or an entry of one, such as `variants.fcn8s`, and no other.
 
     Raises:
         UserError: as `read_all`.
@@ -350,74 +299,9 @@ def read(key: str, path: Path = PARAMS_FILE) -> Any:
     if entry:
         if not isinstance(value, dict) or entry[0] not in value:
             raise UserError(f"{path}: {key} is missing")
-        annotation, value = Variant, value[entry[0]]
-    return validate(TypeAdapter(annotation), value, tuple(key.split(".")), path)
-
-
-def validate(schema: TypeAdapter[Any], value: Any, where: tuple[str, ...], path: Path) -> Any:
-    """Check `value`, found at the keys `where`; one `UserError` tells all that is wrong with it."""
-    try:
-        return schema.validate_python(value)
-    except ValidationError as error:
-        sentences = _sentences(error, value, where)
-    raise UserError("\n       ".join(f"{path}: {sentence}" for sentence in sentences))
-
-
-def _sentences(error: ValidationError, value: Any, where: tuple[str, ...]) -> list[str]:
-    """Pydantic's findings in the words of params.yaml, one sentence each."""
-    findings = [(finding, (*where, *_keys(finding["loc"], value))) for finding in error.errors()]
-    missing = [keys for finding, keys in findings if finding["type"] == "missing"]
-    sentences = []
-    for finding, keys in findings:
-        key = ".".join(keys)
-        if finding["type"] == "missing":
-            continue
-        if finding["type"] == "extra_forbidden":
-            known = _known_keys(keys)
-            near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
-            missing = [m for m in missing if m != (*keys[:-1], *near)]
-            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-            sentences.append(f"{key} is not a key of the pipeline; {hint}")
-        elif finding["type"] == "value_error":
-            sentences.append(": ".join(filter(None, (key, str(finding["ctx"]["error"])))))
-        elif finding["loc"][-1] == "[key]":
-            sentences.append(f"{key}: a variant's name may hold letters, digits, - and _ alone")
-        elif finding["type"].startswith("union_tag"):
-            source, known = finding["input"].get("source"), " or ".join(SOURCE_NAMES)
-            sentences.append(f"{key}.source is {source!r}; it should be {known}")
-        elif finding["type"] == "model_type":
-            known = ", ".join(_known_keys((*keys, "")))
-            sentences.append(f"{key} is {finding['input']!r}; it should hold the keys {known}")
+        value = value[entry[0]]
+        if section == "variants":
+            annotation = Variant
         else:
-            wanted = finding["msg"].replace("Input should", "it should")
-            sentences.append(f"{key} is {finding['input']!r}; {wanted}")
-    return sentences + [f"{'.'.join(keys)} is missing" for keys in missing]
-
-
-def _keys(location: tuple[str | int, ...], value: Any) -> tuple[str, ...]:
-    """A pydantic location as the keys a user wrote, without its union tags and `[key]` marks."""
-    keys = []
-    for part in location:
-        if isinstance(value, dict) and part in value:
-            keys.append(str(part))
-            value = value[part]
-        elif part not in (*SOURCE_NAMES, "[key]"):
-            keys.append(str(part))
-    return tuple(keys)
-
-
-def _known_keys(keys: tuple[str, ...]) -> list[str]:
-    """What the schema knows beside the last of `keys`."""
-    models: list[type[Section]] = [Params]
-    for key in keys[:-1]:
-        annotations = [m.model_fields[key].annotation for m in models if key in m.model_fields]
-        # A key that is no field is a name in a mapping (a variant's): its model is found already.
-        models = [m for a in annotations for m in _models(a)] if annotations else models
-    return list(dict.fromkeys(field for model in models for field in model.model_fields))
-
-
-def _models(annotation: Any) -> list[type[Section]]:
-    """The sections that a type annotation mentions."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models(part)]
+            annotation = get_type_hints(annotation, include_extras=True)[entry[0]]
+    return validate(TypeAdapter(annotation), value, tuple(key.split(".")), path, Params)

@@ -1,20 +1,29 @@
-"""Decoding and resizing of one picture and its mask, with Pillow.
+"""Decoding one picture and its mask and fitting them to the records' size, with Pillow.
 
 Pillow resizes in fixed-point arithmetic and lets go of the GIL, so the result does not depend on
 the processor and a pool of threads uses all cores.
 """
 
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stages.shared.dataset import IGNORED
+from stages.shared.dataset_params import MAX_LABEL
 
-# Labels are stored as uint8.
-MAX_LABELS = 256
+LABELS_8_BIT = ("1", "L", "P")
+LABELS_16_BIT = ("I;16", "I;16L", "I;16B", "I")
+# Grey values beyond 8 bits and floats, which Pillow would cut off at 255.
+DEEP_PICTURES = (*LABELS_16_BIT, "F")
+# About ImageNet's mean, which the backbone subtracts, so that a border is nothing to it.
+PADDING_RGB = (124, 117, 104)
+# How many unnamed labels an error lists.
+MOST_LISTED = 8
+
+Size = tuple[int, int]
 
 
 class BadPictureError(Exception):
@@ -28,34 +37,127 @@ class Example(NamedTuple):
         name: names the picture in messages and records; unique within its split.
         decode: returns the picture, uint8 (height, width, 3) RGB, and its mask of the source's own
             labels, integer (height, width). Raises `BadPictureError`.
+        mask: the mask's file, if it has one of its own.
     """
 
     name: str
     decode: Callable[[], tuple[np.ndarray, np.ndarray]]
+    mask: str | None = None
 
 
-def decode_pair(image: bytes, mask: bytes) -> tuple[np.ndarray, np.ndarray]:
+class Labels:
+    """What stands in a source's masks, and the classes that it stands for.
+
+    Args:
+        names: label to class name, or to None for a label to be ignored. Labels of the same name
+            are one class; classes are in the order of their first label.
+        colours: the labels are colours, 0xRRGGBB.
+
+    Attributes:
+        classes: their names.
+    """
+
+    def __init__(self, names: Mapping[int, str | None], colours: bool = False) -> None:
+        self.colours = colours
+        self.classes = list(dict.fromkeys(name for name in names.values() if name is not None))
+        self._table = np.full(1 << 24 if colours else MAX_LABEL + 1, -1, np.int16)
+        for label, name in names.items():
+            self._table[label] = IGNORED if name is None else self.classes.index(name)
+
+    def indices(self, mask: np.ndarray) -> np.ndarray:
+        """Translate a mask of labels, integer (height, width), to class indices and `IGNORED`.
+
+        Returns:
+            uint8 (height, width).
+
+        Raises:
+            BadPictureError: the mask holds a label that has no name.
+        """
+        indices = self._table[mask]
+        if indices.min() < 0:
+            unnamed = np.unique(mask[indices < 0]).tolist()
+            listed = ", ".join(self._shown(label) for label in unnamed[:MOST_LISTED])
+            more = f" and {len(unnamed) - MOST_LISTED} more" if len(unnamed) > MOST_LISTED else ""
+            kind = "colours" if self.colours else "labels"
+            raise BadPictureError(
+                f"the mask holds {kind} without a class: {listed}{more}; name them in "
+                "dataset.classes, or list them in dataset.ignore"
+            )
+        return indices.astype(np.uint8)
+
+    def _shown(self, label: int) -> str:
+        return f"#{label:06x}" if self.colours else str(label)
+
+
+def decode_picture(content: bytes) -> np.ndarray:
+    """Decode a picture the way a viewer shows it: turned as its EXIF orientation says.
+
+    Args:
+        content: a file of any format that Pillow reads; palettes and alpha become plain RGB.
+
+    Returns:
+        uint8 (height, width, 3).
+
+    Raises:
+        BadPictureError: it does not decode, or has more than 8 bits a channel.
+    """
+    return _rgb(ImageOps.exif_transpose(_open(content, "picture")))
+
+
+def decode_pair(
+    image: bytes, mask: bytes, colours: bool = False, turn: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Decode a picture and its mask by their content, whatever their names say.
 
     Args:
-        image: a file of any format that Pillow reads; palettes and alpha become plain RGB.
-        mask: a grey or palette file whose values are the labels.
+        image: as `decode_picture` takes it.
+        mask: a grey or palette file whose values are the labels, 8 or 16 bits; with `colours`, a
+            file of any kind whose colours are.
+        colours: the mask's colours are its labels.
+        turn: turn the picture as its EXIF orientation says, unless its mask fits it only unturned.
 
     Returns:
-        uint8 (height, width, 3) and uint8 (height, width).
+        uint8 (height, width, 3) and integer (height, width), colours as 0xRRGGBB.
 
     Raises:
         BadPictureError: one of them does not decode, or their sizes differ.
     """
-    pixels = np.asarray(_open(image, "picture").convert("RGB"))
-    opened = _open(mask, "mask")
-    if opened.mode not in ("L", "P", "1"):
-        raise BadPictureError(f"the mask's pixels are {opened.mode}, not 8-bit labels")
-    labels = np.asarray(opened, dtype=np.uint8)
-    if labels.shape != pixels.shape[:2]:
-        sizes = [f"{shape[1]} x {shape[0]}" for shape in (labels.shape, pixels.shape)]
+    opened, opened_mask = _open(image, "picture"), _open(mask, "mask")
+    if turn:
+        turned = ImageOps.exif_transpose(opened)
+        opened = opened if opened.size == opened_mask.size != turned.size else turned
+    if opened.size != opened_mask.size:
+        sizes = ["{} x {}".format(*picture.size) for picture in (opened_mask, opened)]
         raise BadPictureError(f"the mask is {sizes[0]} pixels, its picture {sizes[1]}")
-    return pixels, labels
+    return _rgb(opened), (_packed_colours if colours else _labels)(opened_mask)
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    if image.mode in DEEP_PICTURES:
+        raise BadPictureError(
+            f"the picture's pixels are {image.mode}, more than 8 bits; save it with 8 bits a "
+            "channel"
+        )
+    return np.asarray(image.convert("RGB"))
+
+
+def _labels(mask: Image.Image) -> np.ndarray:
+    if mask.mode in LABELS_8_BIT:
+        return np.asarray(mask, dtype=np.uint8)
+    if mask.mode in LABELS_16_BIT:
+        values = np.asarray(mask)
+        if values.min() < 0 or values.max() > MAX_LABEL:
+            raise BadPictureError(f"the mask holds labels that are not from 0 to {MAX_LABEL}")
+        return values.astype(np.uint16)
+    raise BadPictureError(
+        f"the mask's pixels are {mask.mode}, not labels of 8 or 16 bits; if its colours stand for "
+        "the classes, name them in dataset.classes"
+    )
+
+
+def _packed_colours(mask: Image.Image) -> np.ndarray:
+    red, green, blue = np.moveaxis(np.asarray(mask.convert("RGB"), np.uint32), -1, 0)
+    return red << 16 | green << 8 | blue
 
 
 def _open(content: bytes, what: str) -> Image.Image:
@@ -69,42 +171,61 @@ def _open(content: bytes, what: str) -> Image.Image:
     return image
 
 
-def resize(
-    image: np.ndarray, mask: np.ndarray, size: tuple[int, int]
+def fit(
+    image: np.ndarray, mask: np.ndarray, size: Size, mode: str
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Bring a picture and its mask of class indices to `size`, (height, width) in pixels.
+
+    Args:
+        image: uint8 (height, width, 3).
+        mask: uint8 (height, width).
+        size: of the result.
+        mode: `stretch` each axis on its own; `pad`: keep the aspect, fill the right or the bottom,
+            ignored in the mask; `crop`: keep the aspect, cut off what stands out on both sides.
+
+    Returns:
+        uint8 (height, width, 3) and uint8 (height, width).
+    """
+    image, mask = resize(image, mask, scaled_size(image.shape[:2], size, mode))
+    window = tuple(
+        slice(start, start + wanted)
+        for have, wanted in zip(mask.shape, size, strict=True)
+        for start in [max(have - wanted, 0) // 2]
+    )
+    image, mask = image[window], mask[window]
+    if mask.shape == size:
+        return image, mask
+    padded = np.full((*size, 3), PADDING_RGB, np.uint8), np.full(size, IGNORED, np.uint8)
+    covered = tuple(slice(length) for length in mask.shape)
+    padded[0][covered], padded[1][covered] = image, mask
+    return padded
+
+
+def scaled_size(size: Size, wanted: Size, mode: str) -> Size:
+    """The (height, width) to which `fit` resizes a picture of `size` before it pads or crops."""
+    if mode == "stretch":
+        return wanted
+    scale = {"pad": min, "crop": max}[mode](w / s for w, s in zip(wanted, size, strict=True))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def resize(image: np.ndarray, mask: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
     """Stretch a picture and its mask to `size`, (height, width) in pixels.
 
-    The picture is resized bilinearly, over the whole footprint of a pixel when it shrinks
-    (antialiasing); the mask takes the label nearest to each pixel's centre, so no label arises
-    that was not there.
+    The mask takes the label nearest to each pixel's centre, so no label arises that was not there.
 
     Returns:
         uint8 (height, width, 3) and uint8 (height, width).
     """
     height, width = size
-    bilinear, nearest = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
-    resized = Image.fromarray(image).resize((width, height), bilinear)
-    labels = Image.fromarray(mask).resize((width, height), nearest)
-    return np.asarray(resized), np.asarray(labels)
+    labels = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
+    return resize_picture(image, size), np.asarray(labels)
 
 
-def label_table(labels: Mapping[int, str], ignored: Iterable[int] = ()) -> np.ndarray:
-    """A table from a source's labels to 0..N-1 in the mapping's order, to `IGNORED` for those to
-    be ignored, and to -1 for labels unnamed."""
-    table = np.full(MAX_LABELS, -1, dtype=np.int16)
-    table[list(labels)] = np.arange(len(labels))
-    table[list(ignored)] = IGNORED
-    return table
+def resize_picture(image: np.ndarray, size: Size) -> np.ndarray:
+    """Stretch a picture, uint8 (height, width, 3), to `size`, (height, width) in pixels.
 
-
-def remap(mask: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Translate a mask, uint8 (height, width), by `table` (see `label_table`), to uint8.
-
-    Raises:
-        BadPictureError: the mask holds a label that the table has no class for.
+    Bilinear, over the whole footprint of a pixel when the picture shrinks (antialiasing).
     """
-    indices = table[mask]
-    if indices.min() < 0:
-        unnamed = sorted(set(mask[indices < 0].tolist()))
-        raise BadPictureError(f"the mask holds labels without a class: {unnamed}")
-    return indices.astype(np.uint8)
+    height, width = size
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))

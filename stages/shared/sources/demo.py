@@ -9,8 +9,9 @@ from functools import partial
 
 import numpy as np
 
-from stages.shared.params import SPLITS, DemoDataset
-from stages.shared.pictures import Example
+from stages.shared.dataset_params import DemoDataset
+from stages.shared.pictures import Example, Labels, Size
+from stages.shared.schema import SPLITS
 
 CLASSES = ("ground", "disc", "ring", "bar", "tile")
 # Mean colour (RGB, 0 to 255) and texture wavelength (pixels) of each class but the ground.
@@ -24,9 +25,9 @@ WAVELENGTHS = {"disc": 5.0, "ring": 9.0, "bar": 4.0, "tile": 12.0}
 SHAPES_IN_A_PICTURE = (4, 8)
 
 
-def labels(settings: DemoDataset) -> dict[int, str]:
-    """Label in the masks to class name, in the order of the classes."""
-    return dict(enumerate(CLASSES))
+def labels(settings: DemoDataset) -> Labels:
+    """What stands in the masks."""
+    return Labels(dict(enumerate(CLASSES)) | dict.fromkeys(settings.ignore))
 
 
 def examples(settings: DemoDataset, split: str, seed: int) -> Iterator[Example]:
@@ -41,19 +42,19 @@ def examples(settings: DemoDataset, split: str, seed: int) -> Iterator[Example]:
         yield Example(f"{split}-{index:05d}", partial(draw, settings.image_size, key))
 
 
-def draw(size: int, key: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def draw(size: Size, key: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Draw one picture and its mask.
 
     Args:
-        size: height and width in pixels.
+        size: (height, width) in pixels.
         key: seeds of the picture; the same key draws the same picture.
 
     Returns:
-        uint8 (size, size, 3) RGB and uint8 (size, size).
+        uint8 (height, width, 3) RGB and uint8 (height, width).
     """
     rng = np.random.default_rng(key)
     image = _ground(size, rng)
-    mask = np.zeros((size, size), np.uint8)
+    mask = np.zeros(size, np.uint8)
     for _ in range(rng.integers(*SHAPES_IN_A_PICTURE, endpoint=True)):
         label = int(rng.integers(1, len(CLASSES)))
         name = CLASSES[label]
@@ -64,10 +65,10 @@ def draw(size: int, key: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     return image.clip(0, 255).astype(np.uint8), mask
 
 
-def _ground(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Cloudy green-grey ground: waves of random direction, float (size, size, 3)."""
-    y, x = np.mgrid[:size, :size]
-    clouds = np.zeros((size, size))
+def _ground(size: Size, rng: np.random.Generator) -> np.ndarray:
+    """Cloudy green-grey ground: waves of random direction, float (height, width, 3)."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    clouds = np.zeros(size)
     for wavelength in (97, 61, 37, 23):
         angle, phase = rng.uniform(0, 2 * np.pi, 2)
         along = x * np.cos(angle) + y * np.sin(angle)
@@ -76,10 +77,10 @@ def _ground(size: int, rng: np.random.Generator) -> np.ndarray:
     return colour + 28 * clouds[..., None]
 
 
-def _outline(name: str, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Which pixels a shape of class `name` covers, boolean (size, size)."""
-    y, x = np.mgrid[:size, :size]
-    centre_y, centre_x = rng.uniform(0.1 * size, 0.9 * size, 2)
+def _outline(name: str, size: Size, rng: np.random.Generator) -> np.ndarray:
+    """Which pixels a shape of class `name` covers, boolean (height, width)."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    centre_y, centre_x = rng.uniform(0.1 * np.array(size), 0.9 * np.array(size))
     angle = rng.uniform(0, np.pi)
     along = (x - centre_x) * np.cos(angle) + (y - centre_y) * np.sin(angle)
     across = (y - centre_y) * np.cos(angle) - (x - centre_x) * np.sin(angle)
@@ -96,9 +97,9 @@ def _outline(name: str, size: int, rng: np.random.Generator) -> np.ndarray:
             return np.maximum(np.abs(along), np.abs(across)) < extent
 
 
-def _texture(name: str, size: int, rng: np.random.Generator) -> np.ndarray:
-    """The shape's surface, everywhere: a checkered wave on its colour, float (size, size, 3)."""
-    y, x = np.mgrid[:size, :size]
+def _texture(name: str, size: Size, rng: np.random.Generator) -> np.ndarray:
+    """The shape's surface, everywhere: a checkered wave on its colour, float (height, width, 3)."""
+    y, x = np.mgrid[: size[0], : size[1]]
     colour = np.array(COLOURS[name]) + rng.normal(0, 14, 3)
     phase_y, phase_x = rng.uniform(0, 2 * np.pi, 2)
     turn = 2 * np.pi / WAVELENGTHS[name]

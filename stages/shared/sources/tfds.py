@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from stages.shared.dataset_params import TfdsDataset
 from stages.shared.errors import UserError
-from stages.shared.params import TfdsDataset
-from stages.shared.pictures import Example, decode_pair
+from stages.shared.pictures import Example, Labels, decode_pair
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 REACHABLE_WITHIN_SECONDS = 20
 
 
-def labels(settings: TfdsDataset) -> dict[int, str]:
-    """Label in the masks to class name, in the order of the classes."""
-    return settings.classes
+def labels(settings: TfdsDataset) -> Labels:
+    """What stands in the masks."""
+    return Labels(settings.classes | dict.fromkeys(settings.ignore))
 
 
 def examples(settings: TfdsDataset, split: str, seed: int) -> Iterator[Example]:

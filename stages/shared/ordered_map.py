@@ -1,0 +1,34 @@
+"""A `map` on all cores that keeps the order and little in memory."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], ahead: int = 4
+) -> Iterator[Result]:
+    """`map` in threads, one for each core.
+
+    Args:
+        function: what it raises is raised when its result is asked for.
+        items: are taken as they are needed.
+        ahead: items for each core that may be under way or wait to be asked for.
+
+    Yields:
+        The results, in the order of the items.
+    """
+    cores = len(os.sched_getaffinity(0))
+    under_way: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(cores) as pool:
+        for item in items:
+            under_way.append(pool.submit(function, item))
+            if len(under_way) > ahead * cores:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()

@@ -1,0 +1,118 @@
+"""What every section of params.yaml is made of, and its mistakes in the words of params.yaml."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from stages.shared.errors import UserError
+
+# Keys whose value decides which keys belong beside it, and their values.
+TAGS = {"source": ("demo", "folder", "tfds"), "by": ("folder", "fraction", "list")}
+UNION_TAGS = {tag for tags in TAGS.values() for tag in tags}
+
+SPLITS = ("train", "validation", "test")
+
+Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
+Value = TypeVar("Value")
+
+
+class Section(BaseModel):
+    """A part of params.yaml: no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+class Splits(Section, Generic[Value]):
+    """One value for each split."""
+
+    train: Value
+    validation: Value
+    test: Value
+
+
+def validate(
+    schema: TypeAdapter[Any], value: Any, where: tuple[str, ...], path: Path, root: type[Section]
+) -> Any:
+    """Check a value of a parameter file.
+
+    Args:
+        schema: of the value.
+        value: what the file holds at the keys `where`.
+        where: from the top of the file.
+        path: of the file.
+        root: schema of the whole file, for the names of keys.
+
+    Raises:
+        UserError: tells all that is wrong with it.
+    """
+    try:
+        return schema.validate_python(value)
+    except ValidationError as error:
+        sentences = _sentences(error, value, where, root)
+    raise UserError("\n       ".join(f"{path}: {sentence}" for sentence in sentences))
+
+
+def _sentences(
+    error: ValidationError, value: Any, where: tuple[str, ...], root: type[Section]
+) -> list[str]:
+    """Pydantic's findings in the words of params.yaml, one sentence each."""
+    findings = [(finding, (*where, *_keys(finding["loc"], value))) for finding in error.errors()]
+    missing = [keys for finding, keys in findings if finding["type"] == "missing"]
+    sentences = []
+    for finding, keys in findings:
+        key = ".".join(keys)
+        if finding["type"] == "missing":
+            continue
+        if finding["type"] == "extra_forbidden":
+            known = _known_keys(keys, root)
+            near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
+            missing = [m for m in missing if m != (*keys[:-1], *near)]
+            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+            sentences.append(f"{key} is not a key of the pipeline; {hint}")
+        elif finding["type"] == "value_error":
+            sentences.append(": ".join(filter(None, (key, str(finding["ctx"]["error"])))))
+        elif finding["loc"][-1] == "[key]":
+            sentences.append(f"{key}: a variant's name may hold letters, digits, - and _ alone")
+        elif finding["type"].startswith("union_tag"):
+            tag = finding["ctx"]["discriminator"].strip("'")
+            known = " or ".join([", ".join(TAGS[tag][:-1]), TAGS[tag][-1]])
+            sentences.append(f"{key}.{tag} is {finding['input'].get(tag)!r}; it should be {known}")
+        elif finding["type"] in ("model_type", "model_attributes_type"):
+            known = ", ".join(_known_keys((*keys, ""), root))
+            sentences.append(f"{key} is {finding['input']!r}; it should hold the keys {known}")
+        else:
+            wanted = finding["msg"].replace("Input should", "it should")
+            sentences.append(f"{key} is {finding['input']!r}; {wanted}")
+    return sentences + [f"{'.'.join(keys)} is missing" for keys in missing]
+
+
+def _keys(location: tuple[str | int, ...], value: Any) -> tuple[str, ...]:
+    """A pydantic location as the keys a user wrote, without its union tags and `[key]` marks."""
+    keys = []
+    for part in location:
+        if isinstance(value, dict) and part in value:
+            keys.append(str(part))
+            value = value[part]
+        elif part not in (*UNION_TAGS, "[key]"):
+            keys.append(str(part))
+    return tuple(keys)
+
+
+def _known_keys(keys: tuple[str, ...], root: type[Section]) -> list[str]:
+    """What the schema knows beside the last of `keys`."""
+    models: list[type[Section]] = [root]
+    for key in keys[:-1]:
+        annotations = [m.model_fields[key].annotation for m in models if key in m.model_fields]
+        # A key that is no field is a name in a mapping (a variant's): its model is found already.
+        models = [m for a in annotations for m in _models(a)] if annotations else models
+    return list(dict.fromkeys(field for model in models for field in model.model_fields))
+
+
+def _models(annotation: Any) -> list[type[Section]]:
+    """The sections that a type annotation mentions."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
