@@ -1,7 +1,8 @@
 """What a user can get wrong, and how a stage says so."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # First parts of the paths that stages write and later ones read.
@@ -25,8 +26,19 @@ def run_stage(stage: Callable[..., None], *arguments: str) -> None:
     """
     if len(sys.argv) - 1 != len(arguments):
         sys.exit(" ".join(("usage: python -m", f"stages.{stage.__name__}", *arguments)))
-    try:
+    with in_plain_words("`dvc repro` starts this stage again"):
         stage(*sys.argv[1:])
+
+
+@contextmanager
+def in_plain_words(after_stop: str) -> Iterator[None]:
+    """Turn a user's mistake and Ctrl-C into a sentence on stderr and exit code 1.
+
+    Args:
+        after_stop: what to do after Ctrl-C.
+    """
+    try:
+        yield
     except UserError as error:
         sys.exit(f"error: {error}")
     except FileNotFoundError as error:
@@ -34,4 +46,4 @@ def run_stage(stage: Callable[..., None], *arguments: str) -> None:
             raise
         sys.exit(f"error: {error.filename} is missing; `dvc repro` makes it")
     except KeyboardInterrupt:
-        sys.exit("\nstopped; `dvc repro` starts this stage again")
+        sys.exit(f"\nstopped; {after_stop}")
