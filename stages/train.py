@@ -9,8 +9,6 @@ before its first step it says what its parent says. The start counts as epoch 0,
 the epoch with the best validation mean IoU are kept.
 """
 
-from pathlib import Path
-
 import keras
 
 from stages.shared import activations, devices, errors, fcn, params, precision, training, vgg
@@ -63,7 +61,8 @@ def train_network(name: str, variant: Variant, settings: Train) -> None:
     config, statistics = head_config(variant, features)
     policy = precision.policy(params.read("precision"))
     with devices.all_gpus():
-        backbone = vgg.load(backbone_of(variant), policy)
+        parents_backbone = vgg.backbone_dir(MODELS_DIR / variant.parent)
+        backbone = vgg.load(parents_backbone, policy)
         head = fcn.head(config, statistics, settings.dropout)
         start_from_parent(head, variant, statistics)
         network = fcn.network(backbone, head)
@@ -84,7 +83,7 @@ def train_network(name: str, variant: Variant, settings: Train) -> None:
         )
     folder = MODELS_DIR / name
     fcn.save_head(fcn.folded(head, config, statistics), config, folder)
-    vgg.save(backbone, vgg.load_config(backbone_of(variant)), folder / vgg.OWN_BACKBONE)
+    vgg.save(backbone, vgg.load_config(parents_backbone), folder / vgg.OWN_BACKBONE)
 
 
 TRAININGS = {"head": train_head, "network": train_network}
@@ -109,12 +108,6 @@ def start_from_parent(
     if variant.parent != "backbone":
         parent = fcn.scores(fcn.load_head(MODELS_DIR / variant.parent))
         fcn.set_scores(head, {t: fcn.unfold(s, statistics[t]) for t, s in parent.items()})
-
-
-def backbone_of(variant: Variant) -> Path:
-    """Where the weights of the backbone lie that the variant starts from."""
-    own = MODELS_DIR / variant.parent / vgg.OWN_BACKBONE
-    return own if own.exists() else vgg.BACKBONE_DIR
 
 
 def pixel_loss(settings: Train) -> PixelLoss:

@@ -24,6 +24,7 @@ COPIED = (
     "profiles",
     ".dvc/config",
     ".dvc/plots",
+    "data/archives",
     "data/weights",
 )
 
@@ -47,6 +48,7 @@ def tiny_params() -> dict:
     params["train"] |= {"epochs": 2, "batch_size": 1}
     params["variants"]["fcn8s-finetuned"] |= {"epochs": 1, "batch_size": 3}
     params["compare"]["pictures"] = 2
+    params["export"]["variants"] = ["fcn32s"]
     return params
 
 

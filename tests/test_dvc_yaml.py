@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages.shared import params
 from stages.shared.params import Params
 
 from .conftest import ROOT
 
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+STAGES = PIPELINE["stages"]
 
 
 def definition(stage: str) -> dict:
@@ -56,7 +58,9 @@ def test_the_deps_name_every_module_that_the_stage_imports_and_no_other(stage: s
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_runs_the_module_of_its_name(stage: str):
-    assert definition(stage)["cmd"].split()[:3] == ["python", "-m", f"stages.{stage}"]
+    command, *variant = definition(stage)["cmd"].split(" ${")
+    assert command.split()[-3:] == ["python", "-m", f"stages.{stage}"]
+    assert bool(variant) == ("foreach" in STAGES[stage])
 
 
 def test_every_parameter_is_some_stage_s():
@@ -72,6 +76,7 @@ def test_only_modules_that_read_or_write_data_or_use_several_gpus_import_tensorf
     }
     assert importers == {
         "stages/shared/devices.py",
+        "stages/shared/exports.py",
         "stages/shared/predictions.py",
         "stages/shared/records.py",
         "stages/shared/sources/tfds.py",
@@ -86,4 +91,10 @@ def test_metrics_and_plots_live_in_git_and_bulky_outputs_in_the_cache():
             assert path.startswith("reports/")
             assert options["cache"] is False
         for path in definition(stage).get("outs", []):
-            assert path.startswith(("data/", "models/"))
+            assert path.startswith(("data/", "models/", "reports/dataset"))
+
+
+def test_the_demo_s_exports_are_artifacts_of_the_model_registry():
+    exported = params.read_all(ROOT / "profiles/demo.yaml").export.variants
+    paths = {name: artifact["path"] for name, artifact in PIPELINE["artifacts"].items()}
+    assert paths == {name: f"models/export/{name}" for name in exported}

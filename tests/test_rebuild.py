@@ -11,18 +11,20 @@ VARIANTS = ["fcn32s", "fcn16s", "fcn8s", "fcn8s-finetuned"]
 TRAIN = [f"train@{name}" for name in VARIANTS]
 EVALUATE = [f"evaluate@{name}" for name in VARIANTS]
 FINER = [*TRAIN[1:], *EVALUATE[1:], "compare"]
-ALL = ["check", "prepare", "backbone", "features", *TRAIN, *EVALUATE, "compare"]
+# The tiny project exports one variant.
+EXPORT = ["export@fcn32s"]
+ALL = ["check", "prepare", "backbone", "features", *TRAIN, *EVALUATE, "compare", *EXPORT]
 
 # After changing this, these run. `check` reads all of params.yaml, so it runs after every edit;
 # what it writes never changes, so nothing follows from it.
 REBUILDS = {
     "one key of one variant": ({"variants.fcn16s.dropout": 0.25}, FINER),
-    "train.learning_rate": ({"train.learning_rate": 0.02}, [*TRAIN, *EVALUATE, "compare"]),
-    "an evaluate key": ({"evaluate.split": "validation"}, [*EVALUATE, "compare"]),
+    "train.learning_rate": ({"train.learning_rate": 0.02}, [*TRAIN, *EVALUATE, "compare", *EXPORT]),
+    "an evaluate key": ({"evaluate.split": "validation"}, [*EVALUATE, "compare", *EXPORT]),
     "a compare key": ({"compare.opacity": 0.3}, ["compare"]),
     "image_size": (
-        {"dataset.image_size": 48},
-        ["prepare", "features", *TRAIN, *EVALUATE, "compare"],
+        {"dataset.image_size": [48, 64]},
+        ["prepare", "features", *TRAIN, *EVALUATE, "compare", *EXPORT],
     ),
 }
 

@@ -150,7 +150,9 @@ class Upsample(layers.Layer):
         rows = interpolation(height, self.factor, self.compute_dtype)
         columns = interpolation(width, self.factor, self.compute_dtype)
         planes = ops.transpose(scores, (0, 3, 1, 2))
-        planes = ops.matmul(ops.matmul(rows, planes), ops.transpose(columns))
+        # Of as many axes as the planes: LiteRT has no other product of unknown sizes.
+        rows, columns = rows[None, None], ops.transpose(columns)[None, None]
+        planes = ops.matmul(ops.matmul(rows, planes), columns)
         return ops.transpose(planes, (0, 2, 3, 1))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

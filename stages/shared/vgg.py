@@ -30,16 +30,32 @@ Shape = tuple[int | None, ...]
 
 
 class Network(NamedTuple):
-    """A published network: convolutions in each block, their channels, and Keras's model of it."""
+    """A published network.
+
+    Attributes:
+        convolutions: in each block.
+        channels: of each block's convolutions.
+        dense: channels of fc6 and fc7.
+        application: Keras's model of it.
+        licence: of the published weights.
+    """
 
     convolutions: tuple[int, ...]
     channels: tuple[int, ...]
     dense: int
     application: Callable[..., keras.Model]
+    licence: str
 
 
 NETWORKS = {
-    "vgg19": Network((2, 2, 4, 4, 4), (64, 128, 256, 512, 512), 4096, keras.applications.VGG19),
+    "vgg19": Network(
+        (2, 2, 4, 4, 4),
+        (64, 128, 256, 512, 512),
+        4096,
+        keras.applications.VGG19,
+        "CC BY 4.0 (Visual Geometry Group, University of Oxford), trained on ImageNet, whose "
+        "pictures are for non-commercial research",
+    ),
 }
 
 
@@ -64,9 +80,15 @@ class Preprocess(layers.Layer):
     def call(self, images: KerasTensor) -> KerasTensor:
         mean = ops.convert_to_tensor(IMAGENET_MEAN_BGR, "float32")
         x = ops.flip(ops.cast(images, "float32"), axis=-1) - mean
-        height, width = ops.shape(images)[1:3]
-        bottom, right = -height % COARSEST_STRIDE, -width % COARSEST_STRIDE
-        return ops.cast(ops.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0))), self.compute_dtype)
+        batch, height, width, channels = ops.shape(images)
+        # Not `-side % 32`: ONNX's remainder of a negative number is negative.
+        bottom, right = (
+            (COARSEST_STRIDE - side % COARSEST_STRIDE) % COARSEST_STRIDE for side in (height, width)
+        )
+        x = ops.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)))
+        # Padding by an unknown amount hides the number of channels from LiteRT.
+        x = ops.reshape(x, (batch, height + bottom, width + right, channels))
+        return ops.cast(x, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, *size, channels = input_shape
@@ -95,7 +117,7 @@ def backbone(
         >>> taps["fc7"].shape
         (1, 2, 3, 512)
     """
-    convolutions, channels, dense, _ = NETWORKS[network]
+    convolutions, channels, dense, *_ = NETWORKS[network]
 
     def convolve(x: KerasTensor, filters: int, size: int, name: str, index: int) -> KerasTensor:
         he_normal = keras.initializers.HeNormal(None if seed is None else (seed * 1000 + index))
@@ -153,6 +175,24 @@ def load(folder: Path = BACKBONE_DIR, dtype: str = "float32") -> keras.Model:
     model = backbone(config.network, config.width, dtype=dtype)
     model.load_weights(folder / "backbone.weights.h5")
     return model
+
+
+def backbone_dir(variant_dir: Path) -> Path:
+    """Where the backbone of a variant lies: beside its head, if it trained one, or shared."""
+    own = variant_dir / OWN_BACKBONE
+    return own if own.exists() else BACKBONE_DIR
+
+
+def reach(network: str) -> int:
+    """How far from a pixel its logits see, in pixels, rounded up to the coarsest stride.
+
+    A 3x3 convolution sees one pixel of its own stride to each side, fc6 three; bilinear upsampling
+    reads the neighbouring score.
+    """
+    convolutions = NETWORKS[network].convolutions
+    seen = sum(count * 2**block for block, count in enumerate(convolutions))
+    seen += (7 // 2 + 1) * COARSEST_STRIDE
+    return -(-seen // COARSEST_STRIDE) * COARSEST_STRIDE
 
 
 def load_config(folder: Path = BACKBONE_DIR) -> BackboneConfig:

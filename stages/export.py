@@ -1,0 +1,104 @@
+"""Stage `export@VARIANT`: a trained variant as one network, in every format of `export.formats`.
+
+    models/VARIANT/, models/backbone/ -> models/export/VARIANT/{saved_model/, model.onnx,
+                                                               model.tflite, README.md}
+
+Each format is loaded back by its own runtime and must agree with the pipeline's network, in
+float32, on pictures of three sizes.
+"""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from stages.shared import errors, exports, fcn, model_card, outputs, params, vgg
+from stages.shared.dataset import Dataset
+from stages.shared.errors import UserError
+from stages.shared.exports import FORMATS, Runtime
+from stages.shared.model_card import Card
+from stages.shared.outputs import MODELS_DIR, REPORTS_DIR
+from stages.shared.pictures import Size, resize_picture
+from stages.shared.records import PictureReader
+
+EXPORT_DIR = MODELS_DIR / "export"
+# Share of the pixels that must get the same class.
+AGREEMENT = 0.9999
+# Pictures of each size that are compared.
+COMPARED = 4
+
+
+def export(name: str) -> None:
+    """Write the variant `name` in every format, check each, and write the model card.
+
+    Raises:
+        UserError: a format does not agree with the pipeline.
+    """
+    folder = MODELS_DIR / name
+    backbone_dir = vgg.backbone_dir(folder)
+    head = fcn.load_head_config(folder)
+    network = fcn.network(vgg.load(backbone_dir), fcn.load_head(folder))
+    model = exports.exportable(network)
+    thin = exports.thin(vgg.load_config(backbone_dir), head)
+
+    dataset, split = Dataset.load(), params.read("evaluate.split")
+    samples = [pictures_of_size(dataset, split, size) for size in sizes(dataset.image_size)]
+    target = outputs.fresh_folder(EXPORT_DIR / name)
+    for key in params.read("export.formats"):
+        written = FORMATS[key]
+        written.write(model, thin, target / written.path)
+        require_agreement(network, written.read(target / written.path), samples, target)
+
+    variant = params.read(f"variants.{name}")
+    metrics = json.loads((REPORTS_DIR / name / "metrics.json").read_text(encoding="utf-8"))
+    card = Card(
+        name=name,
+        variant=variant,
+        training=variant.training(params.read("train")),
+        seed=params.read("seed"),
+        backbone=params.read("backbone"),
+        parameters=network.count_params(),
+        dataset=dataset,
+        split=split,
+        metrics=metrics,
+        formats=params.read("export.formats"),
+    )
+    (target / "README.md").write_text(model_card.model_card(card), encoding="utf-8")
+
+
+def sizes(image_size: Size) -> list[Size]:
+    """That of the records, and two that the backbone has to pad: one smaller, one larger."""
+    height, width = image_size
+    return [image_size, (height * 3 // 4 + 5, width // 2 + 17), (height + 37, width * 3 // 2 - 11)]
+
+
+def pictures_of_size(dataset: Dataset, split: str, size: Size) -> np.ndarray:
+    """The first pictures of a split, resized: uint8 (pictures, height, width, 3)."""
+    reader = PictureReader(dataset, split)
+    images, _ = reader.take(np.arange(min(COMPARED, len(reader))))
+    return np.stack([resize_picture(image, size) for image in images])
+
+
+def require_agreement(
+    network: keras.Model, runtime: Runtime, samples: list[np.ndarray], path: Path
+) -> None:
+    """Fail unless a runtime gives the network's class maps.
+
+    Raises:
+        UserError: says on how many pixels of which size it does not.
+    """
+    for pictures in samples:
+        expected = network.predict_on_batch(pictures).argmax(axis=-1)
+        found = runtime(pictures)["classes"]
+        agreement = float(np.mean(expected == found)) if expected.shape == found.shape else 0.0
+        if agreement < AGREEMENT:
+            size = "{} x {}".format(*pictures.shape[1:3])
+            raise UserError(
+                f"{path} gives the pipeline's class on {agreement:.4%} of the pixels of pictures "
+                f"of {size}, not on {AGREEMENT:.2%}; leave its format out of export.formats"
+            )
+
+
+if __name__ == "__main__":
+    errors.run_stage(export, "VARIANT")

@@ -1,0 +1,209 @@
+"""Exports: each format, loaded by its own runtime, gives the pipeline's class maps."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+
+from stages import export as stage
+from stages.shared import exports, fcn, model_card, params, vgg
+from stages.shared.errors import UserError
+from stages.shared.segmenter import Segmenter
+from stages.shared.sources import demo
+
+from .conftest import Project
+
+# Not those that the stage compares, and none a multiple of 32 but the first.
+SIZES = [(64, 96), (75, 131), (257, 190)]
+
+
+def pictures(size: tuple[int, int]) -> np.ndarray:
+    """Two pictures of the demo's generator."""
+    return np.stack([demo.draw(size, (5, index))[0] for index in range(2)])
+
+
+@pytest.fixture
+def exported(built_project: Project, monkeypatch) -> Path:
+    """The exported variant of the built project, which is the current folder."""
+    monkeypatch.chdir(built_project.folder)
+    return built_project.folder / "models/export/fcn32s"
+
+
+@pytest.fixture
+def expected(exported: Path) -> dict[tuple[int, int], np.ndarray]:
+    """The pipeline's class maps."""
+    segment = Segmenter("fcn32s", scale=1.0)
+    maps = {size: np.stack([segment(picture) for picture in pictures(size)]) for size in SIZES}
+    assert all(len(np.unique(found)) > 1 for found in maps.values())
+    return maps
+
+
+def agreement(found: np.ndarray, expected: np.ndarray) -> float:
+    assert (found.shape, found.dtype) == (expected.shape, np.uint8)
+    return float((found == expected).mean())
+
+
+LOAD_WITHOUT_THE_PROJECT = """
+import sys
+import numpy as np
+import tensorflow as tf
+serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+for file in sys.argv[2:]:
+    maps = serve(pictures=tf.constant(np.load(file)))
+    np.savez(file + ".maps", **{key: value.numpy() for key, value in maps.items()})
+assert not any(name.partition(".")[0] in ("stages", "keras") for name in sys.modules)
+"""
+
+
+def test_the_saved_model_needs_tensorflow_alone(exported: Path, expected: dict, tmp_path: Path):
+    files = []
+    for size in SIZES:
+        files.append(str(tmp_path / f"{size[0]}.npy"))
+        np.save(files[-1], pictures(size))
+    command = [sys.executable, "-I", "-c", LOAD_WITHOUT_THE_PROJECT]
+    folder = str(exported / "saved_model")
+    subprocess.run([*command, folder, *files], cwd=tmp_path, check=True, capture_output=True)
+    for file, size in zip(files, SIZES, strict=True):
+        maps = np.load(f"{file}.maps.npz")
+        assert agreement(maps["classes"], expected[size]) >= 0.9999
+        probabilities = maps["probabilities"]
+        assert probabilities.shape == (2, *size, len(demo.CLASSES))
+        np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-5)
+        np.testing.assert_array_equal(probabilities.argmax(axis=-1), maps["classes"])
+
+
+def test_onnxruntime_gives_the_same(exported: Path, expected: dict):
+    onnx.checker.check_model(str(exported / "model.onnx"), full_check=True)
+    session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
+    for size in SIZES:
+        classes, probabilities = session.run(
+            ["classes", "probabilities"], {"pictures": pictures(size)}
+        )
+        assert agreement(classes, expected[size]) >= 0.9999
+        np.testing.assert_array_equal(probabilities.argmax(axis=-1), classes)
+
+
+def test_litert_gives_the_same(exported: Path, expected: dict):
+    run = exports.read_litert(exported / "model.tflite")
+    for size in SIZES:
+        assert agreement(run(pictures(size))["classes"], expected[size]) >= 0.9999
+
+
+def test_a_variant_with_a_backbone_of_its_own_is_exported_with_that(exported: Path, tmp_path: Path):
+    folder = Path("models/fcn8s-finetuned")
+    network = fcn.network(vgg.load(vgg.backbone_dir(folder)), fcn.load_head(folder))
+    thin = exports.thin(vgg.load_config(), fcn.load_head_config(folder))
+    for written in exports.FORMATS.values():
+        target = tmp_path / written.path
+        written.write(exports.exportable(network), thin, target)
+        stage.require_agreement(network, written.read(target), [pictures(SIZES[1])], target)
+
+
+def test_an_export_that_disagrees_fails_the_stage(exported: Path):
+    network = fcn.network(vgg.load(), fcn.load_head(Path("models/fcn32s")))
+    run = exports.read_onnx(exported / "model.onnx")
+
+    def one_pixel_in_a_thousand_off(batch: np.ndarray) -> exports.Maps:
+        maps = run(batch)
+        maps["classes"].ravel()[::1000] += 1
+        return maps
+
+    samples = [pictures(size) for size in SIZES]
+    stage.require_agreement(network, run, samples, exported)
+    with pytest.raises(UserError, match=r"gives the pipeline's class on 99\.\d+% of the pixels"):
+        stage.require_agreement(network, one_pixel_in_a_thousand_off, samples, exported)
+
+
+def test_an_export_twice_gives_the_same_bytes(built_project: Project):
+    before = built_project.digests("models/export")
+    assert len(before) == 6
+    command = "env PYTHONHASHSEED=0 python -m stages.export fcn32s"
+    try:
+        built_project.run("sh", "-c", command)
+        assert built_project.digests("models/export") == before
+    finally:
+        built_project.run("dvc", "checkout", "--quiet", "--force", "models/export/fcn32s")
+
+
+def test_weights_are_replaced_whatever_their_order_in_the_graph():
+    random = np.random.default_rng(0)
+    thin, full = random.normal(size=(3, 3, 4, 5)), random.normal(size=(3, 3, 40, 50))
+    thin_bias, full_bias = random.normal(size=(5,)), random.normal(size=(50,))
+    graph = onnx.GraphProto()
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.arange(7), "something else"),
+            numpy_helper.from_array(thin_bias.reshape(1, 5, 1, 1), "bias"),
+            numpy_helper.from_array(np.ascontiguousarray(thin.transpose(3, 2, 0, 1)), "kernel"),
+        ]
+    )
+    exports.replace_weights(graph, [thin, thin_bias], [full, full_bias])
+    other, bias, kernel = (numpy_helper.to_array(entry) for entry in graph.initializer)
+    np.testing.assert_array_equal(other, np.arange(7))
+    np.testing.assert_array_equal(bias, full_bias.reshape(1, 50, 1, 1))
+    np.testing.assert_array_equal(kernel, full.transpose(3, 2, 0, 1))
+    with pytest.raises(ValueError, match=r"no weight of shape \(2,\)"):
+        exports.replace_weights(graph, [random.normal(size=2)], [full_bias])
+
+
+def test_the_model_card_tells_what_the_files_hold(exported: Path, built_project: Project):
+    card = (exported / "README.md").read_text(encoding="utf-8")
+    metrics = json.loads(Path("reports/fcn32s/metrics.json").read_text())
+    network: keras.Model = Segmenter("fcn32s").network
+    for words in (
+        "# fcn32s\n",
+        f"{network.count_params():,} parameters",
+        "| mean_iou | {:.4f} |".format(metrics["mean_iou"]),
+        "| IoU of ring | {:.4f} |".format(metrics["iou"]["ring"]),
+        "On the test split.",
+        "6 train, 3 validation, 3 test; 0 left out",
+        "| 2 | ring | #cc79a7 |",
+        f"| epochs | {built_project.params['train']['epochs']} |",
+        "no published weights are inside",
+    ):
+        assert words in card
+    published = params.Backbone(network="vgg19", weights="imagenet", width=1.0)
+    assert "CC BY 4.0" in model_card.licence(published)
+
+
+def test_the_code_in_the_model_card_runs_as_written(exported: Path):
+    card = (exported / "README.md").read_text(encoding="utf-8")
+    blocks = [block.partition("```")[0] for block in card.split("```python\n")[1:]]
+    assert len(blocks) == 3
+    program = "\n".join(
+        [
+            "import numpy as np, onnxruntime, tensorflow as tf",
+            "Interpreter = tf.lite.Interpreter  # ai_edge_litert has the same",
+            "pictures = np.zeros((2, 70, 50, 3), np.uint8)",
+            *(f"{block}\nassert np.asarray(classes).shape == (2, 70, 50)" for block in blocks),
+        ]
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=exported, check=True, capture_output=True)
+
+
+def test_the_model_registry_sees_an_export(built_project: Project, tmp_path: Path):
+    """`dvc artifacts get` finds it by its name."""
+    pipeline = (built_project.folder / "dvc.yaml").read_text()
+    assert "path: models/export/fcn8s\n" in pipeline
+    (built_project.folder / "dvc.yaml").write_text(
+        pipeline.replace("path: models/export/fcn8s\n", "path: models/export/fcn32s\n")
+    )
+    try:
+        built_project.commit()
+        built_project.run(
+            "dvc", "artifacts", "get", str(built_project.folder), "fcn8s", "--out", "got"
+        )
+        got = built_project.folder / "got"
+        assert (got / "model.onnx").read_bytes() == (
+            built_project.folder / "models/export/fcn32s/model.onnx"
+        ).read_bytes()
+    finally:
+        built_project.run("git", "reset", "--quiet", "--hard", "HEAD~1")
+        built_project.run("git", "clean", "--quiet", "--force", "-d")
