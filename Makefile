@@ -1,4 +1,4 @@
-# make demo | make test | make pets | make benchmark
+# make demo | make pets | make predict | make app | make test | make benchmark
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,12 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 # DVC runs the stages with the `python` that comes first in PATH.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test pets benchmark install
+# Of `make predict`.
+VARIANT ?= fcn8s
+OUT ?= predicted
+PICTURES ?=
+
+.PHONY: demo pets predict app test benchmark install
 
 demo: $(VENV)/installed
 	python -m stages.check
@@ -20,6 +25,13 @@ demo: $(VENV)/installed
 pets: $(VENV)/installed
 	cp profiles/pets.yaml params.yaml
 	dvc repro
+
+# make predict PICTURES="photo.jpg folder" [VARIANT=fcn8s] [OUT=predicted]
+predict: $(VENV)/installed
+	python -m stages.predict --variant $(VARIANT) --out $(OUT) $(PICTURES)
+
+app: $(VENV)/app-installed
+	python -m app
 
 test: $(VENV)/tests-installed
 	python -m pytest tests
@@ -40,6 +52,10 @@ $(VENV)/installed: requirements.txt constraints.txt
 	  echo 'NVIDIA GPU found: installing CUDA for TensorFlow'; \
 	  $(PIP) install --quiet -c constraints.txt 'tensorflow[and-cuda]'; \
 	fi
+	@touch $@
+
+$(VENV)/app-installed: $(VENV)/installed app/requirements.txt
+	$(PIP) install --quiet -c constraints.txt -r app/requirements.txt
 	@touch $@
 
 $(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt
