@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages import prepare
 from stages.shared import params, pictures, records
 from stages.shared.dataset import Dataset
+from stages.shared.ordered_map import ordered_map
 from stages.shared.records import RECORDS_DIR
 from stages.shared.sources import demo
 
@@ -63,7 +63,7 @@ def originals(files: list[tuple[bytes, bytes]]) -> Iterator[int]:
     def decode(file: tuple[bytes, bytes]) -> tuple[np.ndarray, np.ndarray]:
         return pictures.resize(*pictures.decode_pair(*file), size)
 
-    for _ in prepare.ordered_map(decode, files):
+    for _ in ordered_map(decode, files):
         yield 1
 
 

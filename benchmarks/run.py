@@ -91,6 +91,7 @@ def params(options: argparse.Namespace, pictures: int) -> dict[str, Any]:
     content["backbone"] |= {"weights": "random", "width": options.width}
     content["train"]["epochs"] = options.epochs
     content["variants"] = {name: content["variants"][name] for name in HEADS}
+    content["export"]["variants"] = []
     return content
 
 

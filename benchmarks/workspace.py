@@ -40,7 +40,8 @@ class Workspace:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, target)
-        (folder / "data/weights").mkdir(parents=True)
+        for watched in ("data/archives", "data/weights"):
+            (folder / watched).mkdir(parents=True)
         (folder / ".gitignore").write_text("__pycache__/\n")
         self.set_params(params)
         self.run("git", "init", "--quiet")

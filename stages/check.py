@@ -7,6 +7,7 @@ have something to lose. What this stage writes never changes, so a valid edit re
 from pathlib import Path
 
 from stages.shared import errors, outputs, params
+from stages.shared.errors import UserError
 
 MARK = Path("data/checked")
 
@@ -15,9 +16,12 @@ def check() -> None:
     """Validate params.yaml and leave a mark for the stages behind.
 
     Raises:
-        UserError: names each key or value at fault and what would be right.
+        UserError: names each key or value at fault and what would be right, or the folder of
+            pictures that is not there.
     """
-    params.read_all()
+    root = params.read_all().dataset.root
+    if not Path(root).is_dir():
+        raise UserError(f"params.yaml: dataset.root is {root!r}, which is no folder")
     outputs.fresh_file(MARK).write_text("params.yaml follows stages/shared/params.py\n")
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from stages import prepare as stage
 from stages.shared import dataset_params, params
 from stages.shared.dataset import Dataset
+from stages.shared.errors import UserError
 
 FOLDERS = {"by": "folder", "train": "train", "validation": "val", "test": "test"}
 NASTY = "<img src=x onerror=alert(1)> & co"
@@ -122,6 +123,12 @@ def test_warnings_name_the_files(root: Path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "warning: the same picture in more than one split: train: images/train/a.png" in printed
     assert "see reports/dataset/index.html" in printed
+
+
+def test_a_split_that_stays_empty_is_named(root: Path, monkeypatch):
+    fractions = {"by": "fraction", "train": 0.5, "validation": 0.01, "test": 0.49}
+    with pytest.raises(UserError, match=r"splits\.validation is 0\.01, which leaves no picture"):
+        prepare(root, monkeypatch, splits=fractions)
 
 
 def test_the_padding_of_a_picture_counts_nowhere(root: Path, monkeypatch):

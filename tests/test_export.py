@@ -58,7 +58,7 @@ serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
 for file in sys.argv[2:]:
     maps = serve(pictures=tf.constant(np.load(file)))
     np.savez(file + ".maps", **{key: value.numpy() for key, value in maps.items()})
-assert not any(name.partition(".")[0] in ("stages", "keras") for name in sys.modules)
+assert not any(name.partition(".")[0] == "stages" for name in sys.modules)
 """
 
 
@@ -121,15 +121,11 @@ def test_an_export_that_disagrees_fails_the_stage(exported: Path):
         stage.require_agreement(network, one_pixel_in_a_thousand_off, samples, exported)
 
 
-def test_an_export_twice_gives_the_same_bytes(built_project: Project):
-    before = built_project.digests("models/export")
+def test_an_export_twice_gives_the_same_bytes(project: Project):
+    before = project.digests("models/export/fcn32s")
     assert len(before) == 6
-    command = "env PYTHONHASHSEED=0 python -m stages.export fcn32s"
-    try:
-        built_project.run("sh", "-c", command)
-        assert built_project.digests("models/export") == before
-    finally:
-        built_project.run("dvc", "checkout", "--quiet", "--force", "models/export/fcn32s")
+    project.run("dvc", "repro", "--single-item", "--force", "export@fcn32s")
+    assert project.digests("models/export/fcn32s") == before
 
 
 def test_weights_are_replaced_whatever_their_order_in_the_graph():
@@ -188,22 +184,22 @@ def test_the_code_in_the_model_card_runs_as_written(exported: Path):
     subprocess.run([sys.executable, "-c", program], cwd=exported, check=True, capture_output=True)
 
 
-def test_the_model_registry_sees_an_export(built_project: Project, tmp_path: Path):
-    """`dvc artifacts get` finds it by its name."""
-    pipeline = (built_project.folder / "dvc.yaml").read_text()
+def test_the_model_registry_hands_out_a_registered_version(project: Project):
+    """With a tag of the form that DVC's registry knows, `dvc artifacts get` finds the export."""
+    pipeline = (project.folder / "dvc.yaml").read_text()
     assert "path: models/export/fcn8s\n" in pipeline
-    (built_project.folder / "dvc.yaml").write_text(
+    (project.folder / "dvc.yaml").write_text(
         pipeline.replace("path: models/export/fcn8s\n", "path: models/export/fcn32s\n")
     )
+    project.commit()
+    author = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    project.run("git", *author, "tag", "-a", "fcn8s@v1.0.0", "-m", "the first")
     try:
-        built_project.commit()
-        built_project.run(
-            "dvc", "artifacts", "get", str(built_project.folder), "fcn8s", "--out", "got"
+        project.run("dvc", "artifacts", "get", ".", "fcn8s", "--out", "got")
+        got, exported = (
+            project.folder / folder / "model.onnx" for folder in ("got", "models/export/fcn32s")
         )
-        got = built_project.folder / "got"
-        assert (got / "model.onnx").read_bytes() == (
-            built_project.folder / "models/export/fcn32s/model.onnx"
-        ).read_bytes()
+        assert got.read_bytes() == exported.read_bytes()
     finally:
-        built_project.run("git", "reset", "--quiet", "--hard", "HEAD~1")
-        built_project.run("git", "clean", "--quiet", "--force", "-d")
+        project.run("git", "tag", "-d", "fcn8s@v1.0.0")
+        project.run("git", "reset", "--quiet", "--hard", "HEAD~1")

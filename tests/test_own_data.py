@@ -40,7 +40,7 @@ def in_colours(labels: np.ndarray) -> np.ndarray:
 
 
 def in_16_bits(labels: np.ndarray) -> np.ndarray:
-    return (labels * 1000).astype(np.uint16)
+    return labels.astype(np.uint16) * 1000
 
 
 def write_data_set(root: Path, encode=in_colours) -> None:

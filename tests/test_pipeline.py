@@ -66,6 +66,10 @@ MISTAKES = {
         "trian is not a key of the pipeline; did you mean train?",
     ),
     "no such parent": ({"variants.fcn8s.parent": "fcn4s"}, "variants.fcn8s.parent is 'fcn4s'"),
+    "no such folder": (
+        {"dataset.root": "data/picture"},
+        "dataset.root is 'data/picture', which is no",
+    ),
     "infinite rate": ({"train.learning_rate": float("inf")}, "train.learning_rate is inf"),
     "a name for the shell": (
         {"variants.x; touch owned": {"stride": 8, "parent": "fcn16s"}},

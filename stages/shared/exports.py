@@ -37,11 +37,13 @@ class Format(NamedTuple):
         path: of the file or folder, relative to the export's folder.
         write: writes a network there; takes `exportable`'s model and `thin`'s.
         read: loads it in its own runtime; what it returns segments pictures.
+        use: Python that does the same, for the model card: from `pictures` to `classes`.
     """
 
     path: str
     write: Callable[[keras.Model, keras.Model, Path], None]
     read: Callable[[Path], Runtime]
+    use: str
 
 
 class ClassMaps(layers.Layer):
@@ -192,7 +194,28 @@ def read_litert(file: Path) -> Runtime:
 
 
 FORMATS = {
-    "saved_model": Format("saved_model", write_saved_model, read_saved_model),
-    "onnx": Format("model.onnx", write_onnx, read_onnx),
-    "litert": Format("model.tflite", write_litert, read_litert),
+    "saved_model": Format(
+        "saved_model",
+        write_saved_model,
+        read_saved_model,
+        """serve = tf.saved_model.load("saved_model").signatures["serving_default"]
+classes = serve(pictures=tf.constant(pictures))["classes"]""",
+    ),
+    "onnx": Format(
+        "model.onnx",
+        write_onnx,
+        read_onnx,
+        """session = onnxruntime.InferenceSession("model.onnx")
+(classes,) = session.run(["classes"], {"pictures": pictures})""",
+    ),
+    "litert": Format(
+        "model.tflite",
+        write_litert,
+        read_litert,
+        """interpreter = Interpreter("model.tflite")  # of ai_edge_litert.interpreter
+index = interpreter.get_input_details()[0]["index"]
+interpreter.resize_tensor_input(index, pictures.shape)
+interpreter.allocate_tensors()
+classes = interpreter.get_signature_runner("serving_default")(pictures=pictures)["classes"]""",
+    ),
 }

@@ -5,22 +5,11 @@ from typing import Any, NamedTuple
 
 from stages.shared import vgg
 from stages.shared.dataset import Dataset
+from stages.shared.exports import FORMATS
 from stages.shared.overlay import colours
 from stages.shared.params import Backbone, Train, Variant
 from stages.shared.schema import SPLITS
 
-# How each format is used, with the pictures in `pictures`: uint8 (batch, height, width, 3).
-USES = {
-    "saved_model": """serve = tf.saved_model.load("saved_model").signatures["serving_default"]
-classes = serve(pictures=tf.constant(pictures))["classes"]""",
-    "onnx": """session = onnxruntime.InferenceSession("model.onnx")
-(classes,) = session.run(["classes"], {"pictures": pictures})""",
-    "litert": """interpreter = Interpreter("model.tflite")  # of ai_edge_litert.interpreter
-index = interpreter.get_input_details()[0]["index"]
-interpreter.resize_tensor_input(index, pictures.shape)
-interpreter.allocate_tensors()
-classes = interpreter.get_signature_runner("serving_default")(pictures=pictures)["classes"]""",
-}
 FITS = {
     "stretch": "each axis stretched on its own",
     "pad": "the aspect kept, the rest of the frame padded and not counted",
@@ -94,7 +83,7 @@ def _use(card: Card) -> str:
         f"{FITS[card.dataset.fit]}. Objects should be about as large in yours: resize pictures "
         "in the same way first.",
     ]
-    lines += [f"```python\n{USES[key]}\n```" for key in card.formats]
+    lines += [f"```python\n{FORMATS[key].use}\n```" for key in card.formats]
     return "\n\n".join(lines)
 
 
