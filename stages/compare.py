@@ -124,7 +124,7 @@ def side_by_side(shown: Shown, classes: list[str], opacity: float) -> Figure:
     """One row: the picture, its mask, and every variant's prediction with its mean IoU."""
     panels = {"picture": shown.image} | {
         title: overlay(shown.image, mask, len(classes), opacity)
-        for title, mask in _titled_masks(shown, len(classes)).items()
+        for title, mask in titled_masks(shown, len(classes)).items()
     }
     height, width = shown.image.shape[:2]
     size = (PANEL_INCHES * len(panels), PANEL_INCHES * height / width + 0.9)
@@ -144,7 +144,8 @@ def side_by_side(shown: Shown, classes: list[str], opacity: float) -> Figure:
     return figure
 
 
-def _titled_masks(shown: Shown, classes: int) -> dict[str, np.ndarray]:
+def titled_masks(shown: Shown, classes: int) -> dict[str, np.ndarray]:
+    """The masks to show under their titles; what the truth ignores is ignored in all."""
     titled = {"ground truth": shown.truth}
     for name, mask in shown.predicted.items():
         counted = np.where(shown.truth == IGNORED, IGNORED, mask)

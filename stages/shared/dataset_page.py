@@ -28,7 +28,8 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72re
   color: #222; background: #fff; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; } td, th { padding: .25rem .8rem; text-align: right; }
-td:first-child, th:first-child { text-align: left; } tr + tr td { border-top: 1px solid #ddd; }
+td:first-child, th:first-child, .shares :is(td, th) { text-align: left; }
+.shares td { font-variant-numeric: tabular-nums; } tr + tr td { border-top: 1px solid #ddd; }
 .swatch { display: inline-block; width: .8em; height: .8em; margin-right: .5em; }
 .bar { display: inline-block; height: .6em; margin-left: .6em; width: 8rem; text-align: left; }
 .bar i { display: block; height: 100%; }
@@ -137,10 +138,10 @@ def _counts(dataset: Dataset, facts: list[Facts]) -> str:
     (height, width), most = sizes.most_common(1)[0]
     rows = [[s, f"{dataset.pictures(s):,}", f"{left_out[s]:,}"] for s in SPLITS]
     rows.append(["all", f"{len(facts):,}", f"{len(dataset.left_out):,}"])
-    return _table(["split", "pictures", "left out"], rows) + (
-        f"<p>{len(sizes):,} different sizes; {width} x {height} (width x height) is that of "
-        f"{most:,} pictures.</p>"
-    )
+    common = f"{width} x {height} (width x height)"
+    several = f"{len(sizes):,} different sizes; {common} is that of {most:,} pictures."
+    text = several if len(sizes) > 1 else f"All are {common}."
+    return _table(["split", "pictures", "left out"], rows) + f"<p>{text}</p>"
 
 
 def _shares(dataset: Dataset) -> str:
@@ -153,7 +154,7 @@ def _shares(dataset: Dataset) -> str:
             bar = f'<i style="width: {percent:.1f}%; background: {css}"></i>'
             cells.append(f'{percent:.2f}%<span class="bar">{bar}</span>')
         rows.append(cells)
-    return _table(["class", *SPLITS], rows)
+    return f'<div class="shares">{_table(["class", *SPLITS], rows)}</div>'
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
