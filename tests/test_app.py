@@ -55,6 +55,12 @@ def environment(temporary: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
 
 
+def heed_ctrl_c() -> None:
+    """What a shell starts in the background, these tests maybe, ignores Ctrl-C, and so do its
+    children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -76,6 +82,7 @@ def app(built_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Ite
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
+            preexec_fn=heed_ctrl_c,
         ) as process,
     ):
         limit = threading.Timer(START_LIMIT, process.kill)
