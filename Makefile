@@ -20,7 +20,7 @@ demo: $(VENV)/installed
 	dvc metrics show
 	@echo
 	@echo 'Look at:'
-	@ls reports/comparison/learning_curves.png reports/comparison/pictures/*.png
+	@ls reports/dataset/index.html reports/comparison/learning_curves.png reports/comparison/pictures/*.png
 
 pets: $(VENV)/installed
 	cp profiles/pets.yaml params.yaml
