@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import sys
 from pathlib import Path
+from types import TracebackType
 
 # Read by TensorFlow when it is first imported, so they are set before any stage imports it. Without
 # an NVIDIA driver all that it would log is that it found none.
@@ -29,4 +31,15 @@ def _keep_freed_memory() -> None:
         mallopt(_M_TOP_PAD, 64 << 20)
 
 
+def _stop_in_a_line(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """Tell of Ctrl-C during the imports, which take seconds, without their traceback."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("\nstopped before it began", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
 _keep_freed_memory()
+sys.excepthook = _stop_in_a_line

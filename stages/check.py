@@ -22,6 +22,7 @@ def check() -> None:
     root = params.read_all().dataset.root
     if not Path(root).is_dir():
         raise UserError(f"params.yaml: dataset.root is {root!r}, which is no folder")
+    print("params.yaml is understood")
     outputs.fresh_file(MARK).write_text("params.yaml follows stages/shared/params.py\n")
 
 

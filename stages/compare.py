@@ -66,10 +66,10 @@ def note_former_variants(variants: set[str]) -> None:
     They are not shown, but dvc.lock counts all of data/evaluation/.
     """
     parents = (EVALUATION_DIR, MODELS_DIR, REPORTS_DIR)
-    for folder in sorted(path for path in EVALUATION_DIR.iterdir() if path.is_dir()):
-        if folder.name not in variants:
-            former = " ".join(f"{parent}/{folder.name}" for parent in parents)
-            print(f"note: {folder.name} is no variant of params.yaml any more; rm -r {former}")
+    measured = [*EVALUATION_DIR.glob("*/summary.json"), *REPORTS_DIR.glob("*/metrics.json")]
+    for name in sorted({path.parent.name for path in measured} - variants):
+        folders = " ".join(f"{p}/{name}" for p in parents if (p / name).exists())
+        print(f"note: {name} is no variant of params.yaml any more; rm -r {folders}")
 
 
 def write_rows(file: str, rows: Iterable[dict[str, object]]) -> None:

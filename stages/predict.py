@@ -69,10 +69,24 @@ def predict(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: there is no such variant, file or folder, or a picture would be overwritten.
     """
-    out: Path = arguments.out
-    found = tasks(arguments.pictures, out)
+    found = tasks(arguments.pictures, arguments.out)
     segmenter = Segmenter(arguments.variant, arguments.scale, arguments.tile)
-    _make_folder(out)
+    try:
+        failed = segment(segmenter, found, arguments)
+    except OSError as error:
+        # Pictures that can't be read are told of one by one, so this is of what is written.
+        raise UserError(
+            f"{error.filename or arguments.out} can't be written: {error.strerror}; take another "
+            "--out"
+        ) from None
+    print(f"{len(found) - failed:,} of {len(found):,} pictures segmented, in {arguments.out}/")
+    return failed
+
+
+def segment(segmenter: Segmenter, found: list[Task], arguments: argparse.Namespace) -> int:
+    """Write the masks and tables of some pictures; how many could not be used."""
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
     write_classes(out / "classes.csv", segmenter.classes)
     failed = 0
     with (
@@ -96,7 +110,6 @@ def predict(arguments: argparse.Namespace) -> int:
                 table.writerow([picture.task.picture, *mask.shape[::-1], *shares.round(6)])
             file.flush()
             progress.update(len(batch))
-    print(f"{len(found) - failed:,} of {len(found):,} pictures segmented, in {out}/")
     return failed
 
 
@@ -112,6 +125,8 @@ def tasks(paths: Iterable[Path], out: Path) -> list[Task]:
     found: list[Task] = []
     for path in paths:
         if path.is_dir():
+            if path.resolve() == out.resolve():
+                raise UserError(f"--out is {path}, where your pictures are; take another")
             pictures = [p for p in _pictures(path) if not p.is_relative_to(out)]
             if not pictures:
                 raise UserError(f"{path}/ holds no picture that Pillow reads")
@@ -186,20 +201,13 @@ def batches(
 def write(out: Path, picture: Loaded, mask: np.ndarray, classes: int) -> None:
     """Write a picture's mask, and its overlay if its pixels were kept."""
     target = out / picture.task.target
-    _make_folder(target.parent)
+    target.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(mask, "P")
     image.putpalette(colours(classes).tobytes())
     image.save(f"{target}.png")
     if picture.picture is not None:
         shown = overlay(picture.picture, mask, classes, OPACITY)
         Image.fromarray(shown).save(f"{target}.overlay.jpg", quality=JPEG_QUALITY)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder} can't be made: {error.strerror}; take another --out") from None
 
 
 def write_classes(path: Path, classes: list[str]) -> None:
@@ -214,16 +222,19 @@ def write_classes(path: Path, classes: list[str]) -> None:
 def _scale(text: str) -> float | None:
     if text == "trained":
         return None
-    scale = float(text)
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
     if not 0 < scale < float("inf"):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is neither `trained` nor a number above 0")
     return scale
 
 
 def _count(text: str) -> int:
-    if (count := int(text)) < 1:
-        raise ValueError
-    return count
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
+    return int(text)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -68,8 +68,8 @@ class Preparation:
                 self.left_out.append(LeftOut(split=split, name=name, reason=str(result)))
             else:
                 raise UserError(
-                    f"{name} (split {split}): {result}; mend it, or set dataset.bad_pictures to "
-                    "skip"
+                    f"{name} (split {split}): {result}; to leave such pictures out, set "
+                    "dataset.bad_pictures to skip"
                 )
 
     def _prepared(self, example: Example, split: str) -> Prepared | BadPictureError:
@@ -112,10 +112,11 @@ def prepare() -> None:
         shards[split], counts = _write_split(split, found, settings.shard_size, len(labels.classes))
         shares[split] = pixel_share(counts, labels.classes)
         if not shards[split]:
-            unusable = sum(picture.split == split for picture in preparation.left_out)
+            unusable = [picture for picture in preparation.left_out if picture.split == split]
+            first = f"; {unusable[0].name}: {unusable[0].reason}" if unusable else ""
             raise UserError(
                 f"params.yaml: dataset.splits.{split} is {getattr(settings.splits, split)!r}, "
-                f"which leaves no picture ({unusable} could not be used)"
+                f"which leaves no picture ({len(unusable)} could not be used{first})"
             )
     dataset = Dataset(
         source=settings.model_dump(mode="json", exclude={"root", "data_dir", "manual_dir"}),

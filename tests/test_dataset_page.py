@@ -74,7 +74,7 @@ def test_the_page_of_a_sound_data_set(root: Path, monkeypatch):
         assert re.search(rf"<td>{split}<td>2<td>0", page)
         assert dataset.pixel_share[split] == {"ground": 0.5, NASTY: 0.5}
     assert page.count("50.00%") == 6
-    assert "All are 40 x 40 (width x height)." in page
+    assert "All are 40 wide, 40 high." in page
     shown = re.findall(r'<img[^>]* src="([^"]+)"', page)
     assert len(shown) == 7
     for file in shown:

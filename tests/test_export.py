@@ -1,6 +1,7 @@
 """Exports: each format, loaded by its own runtime, gives the pipeline's class maps."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import numpy_helper
+from PIL import Image
 
 from stages import export as stage
 from stages.shared import exports, fcn, model_card, params, vgg
@@ -169,19 +171,28 @@ def test_the_model_card_tells_what_the_files_hold(exported: Path, built_project:
     assert "CC BY 4.0" in model_card.licence(published)
 
 
-def test_the_code_in_the_model_card_runs_as_written(exported: Path):
-    card = (exported / "README.md").read_text(encoding="utf-8")
-    blocks = [block.partition("```")[0] for block in card.split("```python\n")[1:]]
-    assert len(blocks) == 3
-    program = "\n".join(
-        [
-            "import numpy as np, onnxruntime, tensorflow as tf",
-            "Interpreter = tf.lite.Interpreter  # ai_edge_litert has the same",
-            "pictures = np.zeros((2, 70, 50, 3), np.uint8)",
-            *(f"{block}\nassert np.asarray(classes).shape == (2, 70, 50)" for block in blocks),
-        ]
-    )
-    subprocess.run([sys.executable, "-c", program], cwd=exported, check=True, capture_output=True)
+def test_the_code_in_the_model_card_runs_as_written(exported: Path, tmp_path: Path):
+    folder = tmp_path / "shipped"
+    shutil.copytree(exported, folder)
+    picture = demo.draw((300, 200), (5, 9))[0]
+    Image.fromarray(picture).save(folder / "photo.jpg")
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    read, *uses = [block.partition("```")[0] for block in card.split("```python\n")[1:]]
+    assert len(uses) == len(exports.FORMATS)
+    saves = (f"{use}\nnp.save('{number}.npy', classes)" for number, use in enumerate(uses))
+    program = "\n".join([read, *saves])
+    subprocess.run([sys.executable, "-I", "-c", program], cwd=folder, check=True)
+    shown = np.asarray(Image.open(folder / "photo.jpg"))
+    expected = class_map_as_trained(shown)
+    for number in range(len(uses)):
+        assert (np.load(folder / f"{number}.npy")[0] == expected).mean() >= 0.9999
+
+
+def class_map_as_trained(picture: np.ndarray) -> np.ndarray:
+    """The pipeline's class map of a picture, at the size at which the network sees it."""
+    segment = Segmenter("fcn32s")
+    resized = segment.resized(picture)
+    return segment.class_maps(resized[None], [resized.shape[:2]])[0]
 
 
 def test_the_model_registry_hands_out_a_registered_version(project: Project):

@@ -136,7 +136,7 @@ def test_ignored_labels_and_names_that_are_shared(colours: bool, root: Path):
 
 
 def test_class_names_from_a_text_file(root: Path):
-    (root / "names.txt").write_text("ground\n\ncat \nchien à poil\n", encoding="utf-8")
+    (root / "names.txt").write_text("ground\ncat \nchien à poil\n\n", encoding="utf-8")
     own = settings(root, classes="names.txt")
     assert folder.labels(own).classes == ["ground", "cat", "chien à poil"]
     np.testing.assert_array_equal(decoded(own)["images/c.png"], labels_of(2))
@@ -283,12 +283,12 @@ MISTAKES = {
     "no list": (
         lambda root: None,
         {"splits": LISTS},
-        r"splits\.train is 'train\.txt', which can't",
+        r"splits\.train is .*/train\.txt, which can't",
     ),
     "a list of others": (
         text(train="a\nq", test="b"),
         {"splits": LISTS},
-        r"train\.txt: 'q' is no picture of images",
+        r"train\.txt, line 2: 'q' is no picture of images",
     ),
     "a picture on two lists": (
         text(train="a\nb", test="b"),
@@ -303,7 +303,17 @@ MISTAKES = {
     "no class names": (
         lambda root: None,
         {"classes": "n.txt"},
-        r"dataset\.classes is 'n\.txt', ",
+        r"dataset\.classes is .*/n\.txt, ",
+    ),
+    "an empty list": (
+        text(train="a\nb", test="# none"),
+        {"splits": LISTS},
+        r"test\.txt lists no picture",
+    ),
+    "an empty line among class names": (
+        text(n="void\n\ncat\ndog"),
+        {"classes": "n.txt"},
+        r"n\.txt: line 2 is empty; it should name label 1",
     ),
     "one class name": (text(n="cat"), {"classes": "n.txt"}, r"n\.txt names 1 classes"),
 }
@@ -373,11 +383,21 @@ def test_what_is_wrong_with_a_picture_is_told(problem: str, root: Path):
         folder.labels(own).indices(examples["images/a.png"].decode()[1])
 
 
-def test_a_picture_without_a_mask_may_be_skipped(root: Path):
+def test_what_is_in_no_split_is_told(root: Path, capsys):
+    (root / "train.txt").write_text("a\nb")
+    (root / "test.txt").write_text("c")
+    names(settings(root, splits=LISTS), "train")
+    listed = "images/d.png, images/e.png, images/f.png, images/g.png, images/h.png"
+    assert capsys.readouterr().out == f"note: in no split: {listed}\n"
+
+
+def test_a_picture_without_a_mask_may_be_skipped(root: Path, capsys):
     (root / "masks/c.png").unlink()
+    (root / "images/d.png").unlink()
     own = settings(root, bad_pictures="skip")
     examples = {e.name: e for split in SPLITS for e in folder.examples(own, split, 27)}
-    assert len(examples) == 8
+    assert len(examples) == 7
+    assert capsys.readouterr().out.count("note: no picture for masks/d.png; looked for in") == 1
     with pytest.raises(BadPictureError, match="it has no mask"):
         examples["images/c.png"].decode()
 

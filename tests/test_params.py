@@ -119,7 +119,7 @@ SPLITS_OF_FOLDER = "by: fraction # of all pictures, drawn with `seed`"
 FOLDER_MISTAKES = {
     "no way to split": (SPLITS_OF_FOLDER, "by: half", ["splits.by is 'half'", "fraction or list"]),
     "more than everything": ("train: 0.7", "train: 0.9", ["splits: train, validation", "to 1.2"]),
-    "percents": ("train: 0.7", "train: 70", ["dataset.splits.train is 70", "less than 1"]),
+    "percents": ("train: 0.7", "train: 70", ["dataset.splits.train: it is 70", "such as 0.7"]),
     "one folder for two splits": (
         FOLDER[FOLDER.index(SPLITS_OF_FOLDER) : FOLDER.index("    # by: folder")],
         "by: folder\n    train: a\n    validation: a\n    test: b\n",
@@ -134,6 +134,11 @@ FOLDER_MISTAKES = {
         "{0: background, 1: object}",
         "\n    #ff0000: object\n    #000000: background",
         ["dataset.classes: it is None", "in quotes"],
+    ),
+    "colours without quotes in a row": (
+        "{0: background, 1: object}",
+        "{#ff0000: object, #000000: background}",
+        ["not readable as YAML", "a colour needs quotes"],
     ),
     "a label out of range": ("{0: background", "{65536: background", ["classes: it is", "65535"]),
     "a single class": (", 1: object}", "}", ["dataset.classes: it is", "2 to 255 classes"]),

@@ -198,13 +198,17 @@ MISTAKES = {
         ["--out", "{pictures}", "{pictures}/turned.png"],
         "turned.png is a picture of yours; take another --out",
     ),
+    "the folder of the pictures": (
+        ["--out", "{pictures}", "{pictures}"],
+        "where your pictures are; take another",
+    ),
     "two pictures of one name": (
         ["--out", "out", "{pictures}/a.png", "{pictures}/../copy/a.png"],
         "would both become out/a.png.png",
     ),
     "an output that is a file": (
         ["--out", "params.yaml", "{pictures}"],
-        "params.yaml can't be made: File exists; take another --out",
+        "params.yaml can't be written: File exists; take another --out",
     ),
 }
 

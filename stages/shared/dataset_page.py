@@ -90,16 +90,16 @@ def _sizes(facts: list[Facts]) -> Figure:
 def _page(
     dataset: Dataset, facts: list[Facts], found: list[Warning], sheets: dict[str, dict[str, str]]
 ) -> str:
-    source = dataset.source
-    name = escape(str(source.get("name") or source.get("pictures") or source["source"]))
+    told = [dataset.source.get(key) for key in ("source", "name", "pictures")]
+    of = escape(", ".join(str(value) for value in told if value))
     height, width = dataset.image_size
     parts = [
         "<!doctype html>",
         '<html lang="en"><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>Data set: {name}</title><style>{STYLE}</style>",
-        f"<h1>Data set: {name}</h1>",
-        f"<p>Records of {height} x {width} (height x width), fit: {dataset.fit}.</p>",
+        f"<title>Data set</title><style>{STYLE}</style>",
+        "<h1>Data set</h1>",
+        f"<p>Source: {of}. Records are {width} wide, {height} high; fit: {dataset.fit}.</p>",
         *(_warning(warning) for warning in found),
         "" if found else '<p class="fine">No warnings.</p>',
         "<h2>Pictures</h2>",
@@ -138,8 +138,8 @@ def _counts(dataset: Dataset, facts: list[Facts]) -> str:
     (height, width), most = sizes.most_common(1)[0]
     rows = [[s, f"{dataset.pictures(s):,}", f"{left_out[s]:,}"] for s in SPLITS]
     rows.append(["all", f"{len(facts):,}", f"{len(dataset.left_out):,}"])
-    common = f"{width} x {height} (width x height)"
-    several = f"{len(sizes):,} different sizes; {common} is that of {most:,} pictures."
+    common = f"{width} wide, {height} high"
+    several = f"{len(sizes):,} different sizes; {most:,} pictures are {common}."
     text = several if len(sizes) > 1 else f"All are {common}."
     return _table(["split", "pictures", "left out"], rows) + f"<p>{text}</p>"
 

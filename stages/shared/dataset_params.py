@@ -21,7 +21,6 @@ MAX_CLASSES = 255
 
 Label = Annotated[int, Field(ge=0, le=MAX_LABEL)]
 Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
-Fraction = Annotated[float, Field(strict=False, gt=0, lt=1)]
 
 
 def _image_size(value: Any) -> tuple[int, int]:
@@ -75,16 +74,22 @@ def _ignore(value: Any) -> list[int] | list[str]:
     return [label.lower() if isinstance(label, str) else label for label in value]
 
 
+def _fraction(value: Any) -> float:
+    """Check a share of pictures."""
+    if type(value) not in (int, float) or not 0 < value < 1:
+        raise ValueError(
+            f"it is {value!r}; it should be a share of the pictures, above 0 and below 1, such as "
+            "0.7"
+        )
+    return float(value)
+
+
 def _validation(value: Any) -> float | str:
     """Check the validation split of a folder that is split by folder or by list."""
-    if not _is(Fraction | Text, value):
-        raise ValueError(
-            f"it is {value!r}; it should be a name, or the share of the training pictures to draw "
-            "for it, above 0 and below 1"
-        )
-    return value
+    return _inside_root(value) if isinstance(value, str) and value else _fraction(value)
 
 
+Fraction = Annotated[float, BeforeValidator(_fraction)]
 ImageSize = Annotated[tuple[int, int], BeforeValidator(_image_size)]
 InsideRoot = Annotated[Text, AfterValidator(_inside_root)]
 

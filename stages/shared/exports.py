@@ -198,21 +198,27 @@ FORMATS = {
         "saved_model",
         write_saved_model,
         read_saved_model,
-        """serve = tf.saved_model.load("saved_model").signatures["serving_default"]
+        """import tensorflow as tf
+
+serve = tf.saved_model.load("saved_model").signatures["serving_default"]
 classes = serve(pictures=tf.constant(pictures))["classes"]""",
     ),
     "onnx": Format(
         "model.onnx",
         write_onnx,
         read_onnx,
-        """session = onnxruntime.InferenceSession("model.onnx")
+        """import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx")
 (classes,) = session.run(["classes"], {"pictures": pictures})""",
     ),
     "litert": Format(
         "model.tflite",
         write_litert,
         read_litert,
-        """interpreter = Interpreter("model.tflite")  # of ai_edge_litert.interpreter
+        """import tensorflow as tf
+
+interpreter = tf.lite.Interpreter("model.tflite")  # or ai_edge_litert.interpreter.Interpreter
 index = interpreter.get_input_details()[0]["index"]
 interpreter.resize_tensor_input(index, pictures.shape)
 interpreter.allocate_tensors()

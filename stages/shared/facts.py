@@ -12,7 +12,7 @@ from stages.shared.schema import SPLITS
 FAR_ASPECT = 2.0
 WHAT_BECOMES_OF_THEM = {
     "stretch": "they will be squeezed",
-    "pad": "much of them will be border",
+    "pad": "much of the frame will be padding",
     "crop": "much of them will be cut off",
 }
 

@@ -1,6 +1,7 @@
 """The model card of an exported variant, in Markdown ("Model Cards for Model Reporting", Mitchell
 et al., 2019, in short)."""
 
+import json
 from typing import Any, NamedTuple
 
 from stages.shared import vgg
@@ -15,6 +16,18 @@ FITS = {
     "pad": "the aspect kept, the rest of the frame padded and not counted",
     "crop": "the aspect kept, what stands out cut off",
 }
+# Pillow's way to the same size; nothing need be padded or cut off.
+RESIZES = {
+    "stretch": "picture.resize(({width}, {height}), Image.Resampling.BILINEAR)",
+    "pad": "ImageOps.contain(picture, ({width}, {height}), Image.Resampling.BILINEAR)",
+    "crop": "ImageOps.cover(picture, ({width}, {height}), Image.Resampling.BILINEAR)",
+}
+READ = """import numpy as np
+from PIL import Image, ImageOps
+
+picture = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+picture = {resize}
+pictures = np.asarray(picture)[None]"""
 
 
 class Card(NamedTuple):
@@ -75,13 +88,16 @@ def model_card(card: Card) -> str:
 
 def _use(card: Card) -> str:
     height, width = card.dataset.image_size
+    resize = RESIZES[card.dataset.fit].format(height=height, width=width)
     lines = [
         "Pictures go in as they are: RGB, uint8 (batch, height, width, 3), any number, height and "
         "width. Out come `classes`, uint8 (batch, height, width), and `probabilities`, float32 "
         "(batch, height, width, classes). The preprocessing is inside.",
         f"It was trained on pictures of {height} x {width} (height x width), "
-        f"{FITS[card.dataset.fit]}. Objects should be about as large in yours: resize pictures "
-        "in the same way first.",
+        f"{FITS[card.dataset.fit]}. Objects should be about as large in yours, so resize pictures "
+        "in the same way:",
+        f"```python\n{READ.format(resize=resize)}\n```",
+        "Then, in this folder, one of:",
     ]
     lines += [f"```python\n{FORMATS[key].use}\n```" for key in card.formats]
     return "\n\n".join(lines)
@@ -143,7 +159,12 @@ def licence(backbone: Backbone) -> str:
 
 
 def _settings(settings: dict[str, Any]) -> str:
-    return _table(["setting", "value"], [[_cell(k), _cell(str(v))] for k, v in settings.items()])
+    return _table(["setting", "value"], [[_cell(k), _cell(_value(v))] for k, v in settings.items()])
+
+
+def _value(value: Any) -> str:
+    """A setting as it stands in params.yaml, near enough."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -4,6 +4,7 @@ One class for each section. A stage reads the sections that dvc.yaml declares fo
 with `read`; the `check` stage reads the whole file, with `read_all`.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
@@ -24,6 +25,9 @@ from stages.shared.schema import Count, Section, Text, validate
 PARAMS_FILE = Path("params.yaml")
 # Folders of models/ and reports/ that belong to other stages.
 RESERVED_NAMES = ("backbone", "comparison", "dataset", "export")
+
+# In the flow of a mapping, without quotes.
+BARE_COLOUR = re.compile(r"[{,]\s*#[0-9a-fA-F]{6}")
 
 Split = Literal["train", "validation", "test"]
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
@@ -269,7 +273,9 @@ def load(path: Path = PARAMS_FILE) -> dict[str, Any]:
         raise UserError(f"{path} is missing; copy one from profiles/") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(error).split())
-        raise UserError(f"{path} is not readable as YAML: {problem}") from None
+        bare_colour = BARE_COLOUR.search(problem)
+        hint = "; a colour needs quotes, for # begins a comment" if bare_colour else ""
+        raise UserError(f"{path} is not readable as YAML: {problem}{hint}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no keys; copy one from profiles/")
     return content

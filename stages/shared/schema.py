@@ -85,6 +85,7 @@ def _sentences(
             sentences.append(f"{key} is {finding['input']!r}; it should hold the keys {known}")
         else:
             wanted = finding["msg"].replace("Input should", "it should")
+            wanted = wanted.replace("a valid string", "text")
             sentences.append(f"{key} is {finding['input']!r}; {wanted}")
     return sentences + [f"{'.'.join(keys)} is missing" for keys in missing]
 

@@ -49,7 +49,13 @@ def labels(settings: FolderDataset) -> Labels:
     """
     classes = settings.classes
     if isinstance(classes, str):
-        names = _lines(settings, classes, "dataset.classes")
+        lines = _lines(settings, classes, "dataset.classes")
+        names = list(lines.values())
+        if empty := sorted(set(range(1, len(lines) + 1)) - set(lines)):
+            raise UserError(
+                f"{Path(settings.root, classes)}: line {empty[0]} is empty; it should name label "
+                f"{empty[0] - 1}"
+            )
         if not 2 <= len(set(names)) <= MAX_CLASSES:
             raise UserError(
                 f"{Path(settings.root, classes)} names {len(set(names))} classes, one a line; it "
@@ -73,12 +79,21 @@ def examples(settings: FolderDataset, split: str, seed: int) -> Iterator[Example
         UserError: names the files that have no partner, the pictures in two splits or in none, a
             link that leads nowhere, or a folder that can't be read.
     """
-    for pair in splits(settings, pairs(settings), seed)[split]:
+    first = split == SPLITS[0]
+    found = pairs(settings, tell=first)
+    parts = splits(settings, found, seed)
+    if first and (unused := set(found).difference(*parts.values())):
+        print(f"note: in no split: {_listed(sorted(pair.picture for pair in unused))}")
+    for pair in parts[split]:
         yield Example(pair.picture, partial(_decode, settings, pair), pair.mask)
 
 
-def pairs(settings: FolderDataset) -> list[Pair]:
+def pairs(settings: FolderDataset, tell: bool = False) -> list[Pair]:
     """The pictures with their masks, sorted by path.
+
+    Args:
+        settings: of the data set.
+        tell: print which masks `dataset.bad_pictures: skip` leaves out.
 
     Pictures and masks are matched by stem; if two pictures share a stem, by the folders that the
     patterns leave open and stem.
@@ -101,10 +116,15 @@ def pairs(settings: FolderDataset) -> list[Pair]:
     keys = set(pictures.values())
     spare = [file for file, key in masks.items() if key not in keys]
     hint = f"looked for in {root} as {settings.masks} and {settings.pictures}"
-    if spare:
-        raise UserError(f"no picture for {_listed(spare)}; {hint}")
-    if bare and settings.bad_pictures == "stop":
-        raise UserError(f"no mask for {_listed(bare)}; {hint}, or set dataset.bad_pictures to skip")
+    skip = settings.bad_pictures == "skip"
+    for alone, partner in ((spare, "picture"), (bare, "mask")):
+        if alone and not skip:
+            raise UserError(
+                f"no {partner} for {_listed(alone)}; {hint}; to leave them out, set "
+                "dataset.bad_pictures to skip"
+            )
+    if spare and tell:
+        print(f"note: no picture for {_listed(spare)}; {hint}")
     return [Pair(file, mask_of.get(key)) for file, key in pictures.items()]
 
 
@@ -173,31 +193,36 @@ def _by_list(settings: FolderDataset, found: list[Pair]) -> dict[str, list[Pair]
     split_of: dict[Pair, str] = {}
     for split, name in _named(settings.splits).items():
         parts[split] = []
-        for line in _lines(settings, name, f"dataset.splits.{split}"):
+        for number, line in _lines(settings, name, f"dataset.splits.{split}").items():
             if line.startswith("#"):
                 continue
             meant = called.get(line) or called.get(line.split()[0], set())
             if len(meant) != 1:
                 problem = "stands for several pictures" if meant else "is no picture"
                 raise UserError(
-                    f"{Path(settings.root, name)}: {line!r} {problem} of {settings.pictures}"
+                    f"{Path(settings.root, name)}, line {number}: {line!r} {problem} of "
+                    f"{settings.pictures}"
                 )
             (pair,) = meant
             if (other := split_of.setdefault(pair, split)) != split:
                 raise UserError(f"{pair.picture} is listed for two splits, {other} and {split}")
-            if pair not in parts[split]:
-                parts[split].append(pair)
+            parts[split].append(pair)
+        if not parts[split]:
+            raise UserError(f"{Path(settings.root, name)} lists no picture")
+        parts[split] = list(dict.fromkeys(parts[split]))
     return parts
 
 
-def _lines(settings: FolderDataset, file: str, key: str) -> list[str]:
-    """The lines of a text file in the root, without the empty ones."""
+def _lines(settings: FolderDataset, file: str, key: str) -> dict[int, str]:
+    """The lines of a text file in the root by number, from 1, without the empty ones."""
     path = Path(settings.root, file)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"params.yaml: {key} is {file!r}, which can't be read: {error}") from None
-    return [_normal(line.strip()) for line in text.splitlines() if line.strip()]
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UserError(f"params.yaml: {key} is {path}, which can't be read: {reason}") from None
+    lines = enumerate(text.splitlines(), start=1)
+    return {number: _normal(line.strip()) for number, line in lines if line.strip()}
 
 
 def _decode(settings: FolderDataset, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
