@@ -91,12 +91,12 @@ def examples(settings: FolderDataset, split: str, seed: int) -> Iterator[Example
 def pairs(settings: FolderDataset, tell: bool = False) -> list[Pair]:
     """The pictures with their masks, sorted by path.
 
+    Pictures and masks are matched by stem; if two pictures share a stem, by the folders that the
+    patterns leave open and stem.
+
     Args:
         settings: of the data set.
         tell: print which masks `dataset.bad_pictures: skip` leaves out.
-
-    Pictures and masks are matched by stem; if two pictures share a stem, by the folders that the
-    patterns leave open and stem.
 
     Raises:
         UserError: as `examples`.
