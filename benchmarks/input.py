@@ -47,7 +47,7 @@ def encoded() -> list[tuple[bytes, bytes]]:
     """Drawn pictures and masks as files of the usual kinds and size."""
     settings = params.read("dataset")
     files = []
-    for example, _ in zip(demo.examples(settings, "train", 0), range(ORIGINALS), strict=False):
+    for example, _ in zip(demo.examples(settings, 0)["train"], range(ORIGINALS), strict=False):
         image, mask = pictures.resize(*example.decode(), ORIGINAL_SIZE)
         jpeg, png = io.BytesIO(), io.BytesIO()
         Image.fromarray(image).save(jpeg, "JPEG", quality=QUALITY)

@@ -8,7 +8,9 @@ float32, on pictures of three sizes.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -29,6 +31,13 @@ AGREEMENT = 0.9999
 COMPARED = 4
 
 
+class Sample(NamedTuple):
+    """Pictures of one size, uint8 (pictures, height, width, 3), and the pipeline's class maps."""
+
+    pictures: np.ndarray
+    classes: np.ndarray
+
+
 def export(name: str) -> None:
     """Write the variant `name` in every format, check each, and write the model card.
 
@@ -43,12 +52,13 @@ def export(name: str) -> None:
     thin = exports.thin(vgg.load_config(backbone_dir), head)
 
     dataset, split = Dataset.load(), params.read("evaluate.split")
-    samples = [pictures_of_size(dataset, split, size) for size in sizes(dataset.image_size)]
+    samples = [segmented(network, pictures) for pictures in resized_pictures(dataset, split)]
     target = outputs.fresh_folder(EXPORT_DIR / name)
-    for key in params.read("export.formats"):
+    formats = params.read("export.formats")
+    for key in formats:
         written = FORMATS[key]
         written.write(model, thin, target / written.path)
-        require_agreement(network, written.read(target / written.path), samples, target)
+        require_agreement(written.read(target / written.path), samples, target)
 
     variant = params.read(f"variants.{name}")
     metrics = json.loads((REPORTS_DIR / name / "metrics.json").read_text(encoding="utf-8"))
@@ -62,7 +72,7 @@ def export(name: str) -> None:
         dataset=dataset,
         split=split,
         metrics=metrics,
-        formats=params.read("export.formats"),
+        formats=formats,
     )
     (target / "README.md").write_text(model_card.model_card(card), encoding="utf-8")
 
@@ -73,23 +83,26 @@ def sizes(image_size: Size) -> list[Size]:
     return [image_size, (height * 3 // 4 + 5, width // 2 + 17), (height + 37, width * 3 // 2 - 11)]
 
 
-def pictures_of_size(dataset: Dataset, split: str, size: Size) -> np.ndarray:
-    """The first pictures of a split, resized: uint8 (pictures, height, width, 3)."""
+def resized_pictures(dataset: Dataset, split: str) -> Iterator[np.ndarray]:
+    """The first pictures of a split in each of `sizes`, uint8 (pictures, height, width, 3)."""
     reader = PictureReader(dataset, split)
     images, _ = reader.take(np.arange(min(COMPARED, len(reader))))
-    return np.stack([resize_picture(image, size) for image in images])
+    for size in sizes(dataset.image_size):
+        yield np.stack([resize_picture(image, size) for image in images])
 
 
-def require_agreement(
-    network: keras.Model, runtime: Runtime, samples: list[np.ndarray], path: Path
-) -> None:
-    """Fail unless a runtime gives the network's class maps.
+def segmented(network: keras.Model, pictures: np.ndarray) -> Sample:
+    """Pictures with what the pipeline's network makes of them."""
+    return Sample(pictures, network.predict_on_batch(pictures).argmax(axis=-1))
+
+
+def require_agreement(runtime: Runtime, samples: list[Sample], path: Path) -> None:
+    """Fail unless a runtime gives the pipeline's class maps.
 
     Raises:
         UserError: says on how many pixels of which size it does not.
     """
-    for pictures in samples:
-        expected = network.predict_on_batch(pictures).argmax(axis=-1)
+    for pictures, expected in samples:
         found = runtime(pictures)["classes"]
         agreement = float(np.mean(expected == found)) if expected.shape == found.shape else 0.0
         if agreement < AGREEMENT:

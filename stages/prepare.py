@@ -103,12 +103,13 @@ def prepare() -> None:
     source = SOURCES[settings.source]
     labels = source.labels(settings)
     preparation = Preparation(settings, labels)
+    examples = source.examples(settings, seed)
 
     outputs.fresh_folder(RECORDS_DIR)
     shards: dict[str, list[Shard]] = {}
     shares: dict[str, dict[str, float]] = {}
     for split in SPLITS:
-        found = preparation.records(source.examples(settings, split, seed), split)
+        found = preparation.records(examples[split], split)
         shards[split], counts = _write_split(split, found, settings.shard_size, len(labels.classes))
         shares[split] = pixel_share(counts, labels.classes)
         if not shards[split]:

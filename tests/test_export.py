@@ -105,7 +105,8 @@ def test_a_variant_with_a_backbone_of_its_own_is_exported_with_that(exported: Pa
     for written in exports.FORMATS.values():
         target = tmp_path / written.path
         written.write(exports.exportable(network), thin, target)
-        stage.require_agreement(network, written.read(target), [pictures(SIZES[1])], target)
+        sample = stage.segmented(network, pictures(SIZES[1]))
+        stage.require_agreement(written.read(target), [sample], target)
 
 
 def test_an_export_that_disagrees_fails_the_stage(exported: Path):
@@ -117,10 +118,10 @@ def test_an_export_that_disagrees_fails_the_stage(exported: Path):
         maps["classes"].ravel()[::1000] += 1
         return maps
 
-    samples = [pictures(size) for size in SIZES]
-    stage.require_agreement(network, run, samples, exported)
+    samples = [stage.segmented(network, pictures(size)) for size in SIZES]
+    stage.require_agreement(run, samples, exported)
     with pytest.raises(UserError, match=r"gives the pipeline's class on 99\.\d+% of the pixels"):
-        stage.require_agreement(network, one_pixel_in_a_thousand_off, samples, exported)
+        stage.require_agreement(one_pixel_in_a_thousand_off, samples, exported)
 
 
 def test_an_export_twice_gives_the_same_bytes(project: Project):

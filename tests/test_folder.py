@@ -66,7 +66,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def names(found: dataset_params.FolderDataset, split: str, seed: int = 27) -> list[str]:
-    return [example.name for example in folder.examples(found, split, seed)]
+    return [example.name for example in folder.examples(found, seed)[split]]
 
 
 def decoded(found: dataset_params.FolderDataset) -> dict[str, np.ndarray]:
@@ -74,8 +74,8 @@ def decoded(found: dataset_params.FolderDataset) -> dict[str, np.ndarray]:
     table = folder.labels(found)
     return {
         example.name: table.indices(example.decode()[1])
-        for split in SPLITS
-        for example in folder.examples(found, split, 27)
+        for examples in folder.examples(found, 27).values()
+        for example in examples
     }
 
 
@@ -225,7 +225,7 @@ def test_a_turned_picture_fits_its_mask(drawn_on: str, root: Path):
     shown = np.rot90(stored, -1)
     expected = shown if drawn_on == "what a viewer shows" else stored
     save(root / "masks/a.png", np.zeros(expected.shape[:2], np.uint8))
-    examples = {e.name: e for split in SPLITS for e in folder.examples(settings(root), split, 27)}
+    examples = {e.name: e for part in folder.examples(settings(root), 27).values() for e in part}
     np.testing.assert_array_equal(examples["images/a.png"].decode()[0], expected)
 
 
@@ -326,7 +326,7 @@ def test_a_mistake_in_the_folder_is_named(mistake: str, root: Path):
     own = settings(root, **changes)
     with pytest.raises(UserError, match=message):
         folder.labels(own)
-        list(folder.examples(own, "train", 27))
+        folder.examples(own, 27)
 
 
 NO_CAT = {0: "ground", 2: "dog"}
@@ -377,7 +377,7 @@ def test_what_is_wrong_with_a_picture_is_told(problem: str, root: Path):
         else:
             save(root / name, content)
     own = settings(root, **changes)
-    examples = {e.name: e for split in SPLITS for e in folder.examples(own, split, 27)}
+    examples = {e.name: e for part in folder.examples(own, 27).values() for e in part}
     assert examples["images/a.png"].mask == "masks/a.png"
     with pytest.raises(BadPictureError, match=message):
         folder.labels(own).indices(examples["images/a.png"].decode()[1])
@@ -395,7 +395,7 @@ def test_a_picture_without_a_mask_may_be_skipped(root: Path, capsys):
     (root / "masks/c.png").unlink()
     (root / "images/d.png").unlink()
     own = settings(root, bad_pictures="skip")
-    examples = {e.name: e for split in SPLITS for e in folder.examples(own, split, 27)}
+    examples = {e.name: e for part in folder.examples(own, 27).values() for e in part}
     assert len(examples) == 7
     assert capsys.readouterr().out.count("note: no picture for masks/d.png; looked for in") == 1
     with pytest.raises(BadPictureError, match="it has no mask"):
@@ -407,7 +407,7 @@ from tests.test_folder import settings, folder, os, Path
 import sys
 if os.geteuid() == 0:
     os.seteuid(65534)
-list(folder.examples(settings(Path(sys.argv[1])), "train", 27))
+folder.examples(settings(Path(sys.argv[1])), 27)
 """
 
 

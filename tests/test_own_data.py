@@ -102,7 +102,7 @@ def test_metrics_count_no_padding_and_no_ignored_pixel(built: Project, monkeypat
     own = dataset_params.FolderDataset.model_validate(dataset() | {"root": "data/pictures"})
     monkeypatch.chdir(built.folder)
     expected = dict.fromkeys(demo.CLASSES, 0)
-    for found in stage.SOURCES["folder"].examples(own, "test", built.params["seed"]):
+    for found in stage.SOURCES["folder"].examples(own, built.params["seed"])["test"]:
         _, labels = example(int(Path(found.name).stem.split()[1]))
         height, width = labels.shape
         scale = min(64 / height, 96 / width)

@@ -30,13 +30,17 @@ def labels(settings: DemoDataset) -> Labels:
     return Labels(dict(enumerate(CLASSES)) | dict.fromkeys(settings.ignore))
 
 
-def examples(settings: DemoDataset, split: str, seed: int) -> Iterator[Example]:
-    """The pictures of one split; each is drawn from (seed, split, index) alone.
+def examples(settings: DemoDataset, seed: int) -> dict[str, Iterator[Example]]:
+    """The pictures of each split; each is drawn from (seed, split, index) alone.
 
     Args:
-        split: `train`, `validation` or `test`.
+        settings: of the data set.
         seed: non-negative; another seed draws other pictures.
     """
+    return {split: _examples(settings, split, seed) for split in SPLITS}
+
+
+def _examples(settings: DemoDataset, split: str, seed: int) -> Iterator[Example]:
     for index in range(getattr(settings.splits, split)):
         key = (seed, SPLITS.index(split), index)
         yield Example(f"{split}-{index:05d}", partial(draw, settings.image_size, key))

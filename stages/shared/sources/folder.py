@@ -9,7 +9,7 @@ import glob
 import hashlib
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -68,35 +68,32 @@ def labels(settings: FolderDataset) -> Labels:
     return Labels({int(colour[1:], 16): name for colour, name in names.items()}, colours=True)
 
 
-def examples(settings: FolderDataset, split: str, seed: int) -> Iterator[Example]:
-    """The pictures of one split, sorted by path, still encoded.
+def examples(settings: FolderDataset, seed: int) -> dict[str, list[Example]]:
+    """The pictures of each split, sorted by path, still encoded.
 
     Args:
-        split: `train`, `validation` or `test`.
+        settings: of the data set.
         seed: draws the pictures of a split that is given as a share.
 
     Raises:
         UserError: names the files that have no partner, the pictures in two splits or in none, a
             link that leads nowhere, or a folder that can't be read.
     """
-    first = split == SPLITS[0]
-    found = pairs(settings, tell=first)
+    found = pairs(settings)
     parts = splits(settings, found, seed)
-    if first and (unused := set(found).difference(*parts.values())):
+    if unused := set(found).difference(*parts.values()):
         print(f"note: in no split: {_listed(sorted(pair.picture for pair in unused))}")
-    for pair in parts[split]:
-        yield Example(pair.picture, partial(_decode, settings, pair), pair.mask)
+    return {
+        split: [Example(p.picture, partial(_decode, settings, p), p.mask) for p in part]
+        for split, part in parts.items()
+    }
 
 
-def pairs(settings: FolderDataset, tell: bool = False) -> list[Pair]:
+def pairs(settings: FolderDataset) -> list[Pair]:
     """The pictures with their masks, sorted by path.
 
     Pictures and masks are matched by stem; if two pictures share a stem, by the folders that the
     patterns leave open and stem.
-
-    Args:
-        settings: of the data set.
-        tell: print which masks `dataset.bad_pictures: skip` leaves out.
 
     Raises:
         UserError: as `examples`.
@@ -123,7 +120,7 @@ def pairs(settings: FolderDataset, tell: bool = False) -> list[Pair]:
                 f"no {partner} for {_listed(alone)}; {hint}; to leave them out, set "
                 "dataset.bad_pictures to skip"
             )
-    if spare and tell:
+    if spare:
         print(f"note: no picture for {_listed(spare)}; {hint}")
     return [Pair(file, mask_of.get(key)) for file, key in pictures.items()]
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from stages.shared.dataset_params import TfdsDataset
 from stages.shared.errors import UserError
 from stages.shared.pictures import Example, Labels, decode_pair
+from stages.shared.schema import SPLITS
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -25,16 +26,21 @@ def labels(settings: TfdsDataset) -> Labels:
     return Labels(settings.classes | dict.fromkeys(settings.ignore))
 
 
-def examples(settings: TfdsDataset, split: str, seed: int) -> Iterator[Example]:
-    """The pictures of one split in the data set's own order, still encoded.
+def examples(settings: TfdsDataset, seed: int) -> dict[str, Iterator[Example]]:
+    """The pictures of each split in the data set's own order, still encoded.
 
     Args:
-        split: `train`, `validation` or `test`: a key of `settings.splits`.
-        seed: not used; the split expression fixes the choice.
+        settings: of the data set.
+        seed: not used; the split expressions fix the choice.
 
     Raises:
-        UserError: the data set, a feature or the split is not there, or can't be downloaded.
+        UserError: the data set, a feature or a split is not there, or can't be downloaded; as soon
+            as a split's first picture is asked for.
     """
+    return {split: _examples(settings, split) for split in SPLITS}
+
+
+def _examples(settings: TfdsDataset, split: str) -> Iterator[Example]:
     import tensorflow_datasets as tfds
 
     builder = _prepared(settings)
