@@ -1,4 +1,5 @@
-# make demo | make pets | make predict | make app | make test | make benchmark
+# make demo | make pets | make predict | make app | make reproduce | make check | make test
+# make benchmark | make soak
 
 PYTHON ?= python3
 VENV := .venv

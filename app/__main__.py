@@ -225,7 +225,7 @@ if __name__ == "__main__":
     )
     arguments = parser.parse_args()
     with (
-        errors.in_plain_words("`python -m app` starts it again"),
+        errors.in_plain_words(lambda: "stopped; `python -m app` starts it again"),
         tempfile.TemporaryDirectory() as folder,
     ):
         # Gradio keeps dropped pictures here; in its own folder they would outlive the page.

@@ -17,7 +17,6 @@ from PIL import Image
 from stages.shared import params, pictures, records
 from stages.shared.dataset import Dataset
 from stages.shared.ordered_map import ordered_map
-from stages.shared.records import RECORDS_DIR
 from stages.shared.sources import demo
 
 # The size of a typical picture of Oxford-IIIT Pet, in pixels, and the quality of its JPEG.
@@ -71,8 +70,7 @@ def cached() -> Iterator[int]:
     """Read the records of the training split, as features does."""
     dataset, settings = Dataset.load(), params.read("features")
     for shard in dataset.shards["train"]:
-        path = RECORDS_DIR / shard.file
-        for batch in records.batches(path, dataset.image_size, settings.batch_size):
+        for batch in records.batches(shard, dataset.image_size, settings.batch_size):
             yield len(batch.names)
 
 

@@ -6,7 +6,6 @@ TensorFlow need not be installed for another backend. Prints one JSON object.
 """
 
 import argparse
-import csv
 import json
 import os
 import platform
@@ -23,6 +22,7 @@ from keras import ops
 from stages.shared import activations, devices, fcn, precision, training, vgg
 from stages.shared.losses import PixelLoss
 from stages.shared.params import Train
+from stages.shared.progress import Progress
 
 MATRIX_SIZE = {"cpu": 2048, "gpu": 16384}
 CLASSES = 3
@@ -147,7 +147,7 @@ def train_head(
     reader = ArrayReader(taps, masks)
     epochs = EpochTimes()
     with tempfile.TemporaryDirectory() as folder:
-        history = Path(folder) / "history.csv"
+        progress = Progress(Path(folder) / "state.npz", settings.epochs)
         training.fit(
             activations.on_stored(head),
             PixelLoss(CLASSES),
@@ -155,15 +155,14 @@ def train_head(
             training.Batches(reader, options.batch_size),
             settings,
             f"fcn{stride}s",
-            history,
+            progress,
             callbacks=[epochs.callback()],
         )
-        rows = list(csv.DictReader(history.open()))
     # A training pass and a validation pass over the same pictures; the first epoch compiles.
     return {
         "ms_a_picture_and_epoch": 1000 * min(epochs.seconds) / len(masks),
-        "first_loss": float(rows[0]["loss"]),
-        "last_loss": float(rows[-1]["loss"]),
+        "first_loss": progress.rows[0]["loss"],
+        "last_loss": progress.rows[-1]["loss"],
     }
 
 

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import keras
 
-from stages.shared import errors, params, vgg
+from stages.shared import errors, outputs, params, vgg
 from stages.shared.errors import UserError
 from stages.shared.params import Backbone
+from stages.shared.vgg import BACKBONE_DIR
 
+# A float32.
+WEIGHT_BYTES = 4
 STALLED_AFTER_SECONDS = 30
 WEIGHTS_DIR = Path("data/weights")
 
@@ -25,7 +28,8 @@ def backbone() -> None:
     else:
         model = vgg.backbone(settings.network)
         vgg.copy_classifier(model, published(settings))
-    vgg.save(model, vgg.BackboneConfig(network=settings.network, width=settings.width))
+    with outputs.writing(BACKBONE_DIR, need=WEIGHT_BYTES * model.count_params()) as staging:
+        vgg.save(model, settings.width, staging.folder(BACKBONE_DIR))
 
 
 def published(settings: Backbone) -> keras.Model:

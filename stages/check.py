@@ -23,7 +23,8 @@ def check() -> None:
     if not Path(root).is_dir():
         raise UserError(f"params.yaml: dataset.root is {root!r}, which is no folder")
     print("params.yaml is understood")
-    outputs.fresh_file(MARK).write_text("params.yaml follows stages/shared/params.py\n")
+    with outputs.writing(MARK) as staging:
+        staging.file(MARK).write_text("params.yaml follows stages/shared/params.py\n")
 
 
 if __name__ == "__main__":

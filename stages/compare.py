@@ -6,6 +6,7 @@ data/evaluation/, data/records/ -> curves.csv, iou.csv, learning_curves.png, pic
 import csv
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +16,13 @@ from matplotlib.ticker import MaxNLocator
 
 from stages.shared import errors, outputs, params, predictions, records, scores
 from stages.shared.dataset import IGNORED, Dataset
+from stages.shared.errors import UserError
 from stages.shared.outputs import EVALUATION_DIR, MODELS_DIR, PNG_METADATA, REPORTS_DIR
 from stages.shared.overlay import colours, overlay
 from stages.shared.predictions import Summary
-from stages.shared.records import RECORDS_DIR
 
 COMPARISON_DIR = REPORTS_DIR / "comparison"
+OUTS = ("curves.csv", "iou.csv", "learning_curves.png", "pictures")
 PANELS = {"loss": "loss", "pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU"}
 PANEL_INCHES = 2.6
 
@@ -35,29 +37,49 @@ class Shown(NamedTuple):
 
 
 def compare() -> None:
-    """Write the comparison's tables and pictures."""
+    """Write the comparison's tables and pictures.
+
+    Raises:
+        UserError: an evaluation is damaged, or of other records or another split.
+    """
     settings, split = params.read("compare"), params.read("evaluate").split
     summaries = {name: Summary.load(name) for name in params.read("variants")}
     dataset = Dataset.load()
+    require_same(summaries, dataset, split)
     note_former_variants(set(summaries))
-    outputs.fresh_folder(COMPARISON_DIR / "pictures")
+    with outputs.writing(*(COMPARISON_DIR / out for out in OUTS)) as staging:
+        curves, iou, figure, folder = (COMPARISON_DIR / out for out in OUTS)
+        write_rows(
+            staging.file(curves),
+            ({"variant": name} | row for name, s in summaries.items() for row in s.history),
+        )
+        write_rows(
+            staging.file(iou),
+            (
+                {"variant": name, "class": class_name, "iou": value}
+                for name, s in summaries.items()
+                for class_name, value in s.iou.items()
+            ),
+        )
+        save(learning_curves(summaries), staging.file(figure))
+        shown = pictures(dataset, summaries, settings.pictures)
+        for number, picture in enumerate(shown, 1):
+            row = side_by_side(picture, dataset.classes, settings.opacity)
+            save(row, staging.folder(folder) / f"picture-{number}.png")
 
-    write_rows(
-        "curves.csv",
-        ({"variant": name} | row for name, s in summaries.items() for row in s.history),
-    )
-    write_rows(
-        "iou.csv",
-        (
-            {"variant": name, "class": class_name, "iou": value}
-            for name, s in summaries.items()
-            for class_name, value in s.iou.items()
-        ),
-    )
-    save(learning_curves(summaries), "learning_curves.png")
-    for number, shown in enumerate(pictures(dataset, split, list(summaries), settings.pictures), 1):
-        figure = side_by_side(shown, dataset.classes, settings.opacity)
-        save(figure, f"pictures/picture-{number}.png")
+
+def require_same(summaries: dict[str, Summary], dataset: Dataset, split: str) -> None:
+    """Fail on an evaluation of something else than is to be shown.
+
+    Raises:
+        UserError: names it.
+    """
+    for name, summary in summaries.items():
+        if (summary.records, summary.split) != (dataset.digest, split):
+            raise UserError(
+                f"{EVALUATION_DIR / name}/ is of other records or another split than "
+                f"data/records/ and {split}; `dvc repro evaluate@{name}` measures it anew"
+            )
 
 
 def note_former_variants(variants: set[str]) -> None:
@@ -72,30 +94,31 @@ def note_former_variants(variants: set[str]) -> None:
         print(f"note: {name} is no variant of params.yaml any more; rm -r {folders}")
 
 
-def write_rows(file: str, rows: Iterable[dict[str, object]]) -> None:
-    """Write a CSV file of the comparison, its columns the keys of the first row."""
+def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> None:
+    """Write a CSV file, its columns the keys of the first row."""
     first, *rest = rows
-    with (COMPARISON_DIR / file).open("w", newline="", encoding="utf-8") as out:
+    with path.open("w", newline="", encoding="utf-8") as out:
         writer = csv.DictWriter(out, list(first), lineterminator="\n")
         writer.writeheader()
         writer.writerows([first, *rest])
 
 
-def pictures(dataset: Dataset, split: str, variants: list[str], count: int) -> Iterator[Shown]:
+def pictures(dataset: Dataset, summaries: dict[str, Summary], count: int) -> Iterator[Shown]:
     """`count` pictures evenly spaced over the split, or all if it has fewer."""
+    (split,) = {summary.split for summary in summaries.values()}
     total = dataset.pictures(split)
     chosen = set(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
     found = (
         record
         for shard in dataset.shards[split]
-        for batch in records.batches(RECORDS_DIR / shard.file, dataset.image_size, 32)
+        for batch in records.batches(shard, dataset.image_size, 32)
         for record in zip(*batch, strict=True)
     )
-    predicted = zip(*(predictions.read(name) for name in variants), strict=True)
-    pairs = zip(found, predicted, strict=True)
+    masks_of = (predictions.read(name, summary) for name, summary in summaries.items())
+    pairs = zip(found, zip(*masks_of, strict=True), strict=True)
     for index, ((name, image, truth), masks) in enumerate(islice(pairs, max(chosen) + 1)):
         if index in chosen:
-            yield Shown(name, image, truth, dict(zip(variants, masks, strict=True)))
+            yield Shown(name, image, truth, dict(zip(summaries, masks, strict=True)))
 
 
 def learning_curves(summaries: dict[str, Summary]) -> Figure:
@@ -157,9 +180,9 @@ def titled_masks(shown: Shown, classes: int) -> dict[str, np.ndarray]:
     return titled
 
 
-def save(figure: Figure, file: str) -> None:
-    """Write a figure of the comparison."""
-    figure.savefig(COMPARISON_DIR / file, dpi=100, metadata=PNG_METADATA)
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure."""
+    figure.savefig(path, dpi=100, format="png", metadata=PNG_METADATA)
 
 
 if __name__ == "__main__":

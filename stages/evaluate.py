@@ -11,16 +11,28 @@ on a folder, not on each entry of a list.
 import csv
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
 from keras import ops
 from tqdm import tqdm
 
-from stages.shared import activations, errors, fcn, params, precision, predictions, scores, vgg
+from stages.shared import (
+    activations,
+    errors,
+    fcn,
+    outputs,
+    params,
+    precision,
+    predictions,
+    scores,
+    vgg,
+)
 from stages.shared.activations import Features, SplitReader
 from stages.shared.dataset import IGNORED, Dataset
-from stages.shared.outputs import MODELS_DIR, REPORTS_DIR
+from stages.shared.errors import UserError
+from stages.shared.outputs import EVALUATION_DIR, MODELS_DIR, REPORTS_DIR
 from stages.shared.predictions import Summary
 from stages.shared.records import PictureReader
 from stages.shared.scores import Scores
@@ -66,43 +78,67 @@ class Measurement:
 
 
 def model_and_reader(name: str, split: str) -> tuple[keras.Model, SplitReader | PictureReader]:
-    """A variant's network, and a reader of what it takes: pictures, if its backbone is its own."""
+    """A variant's network, and a reader of what it takes: pictures, if its backbone is its own.
+
+    Raises:
+        UserError: a file is damaged, or the variant does not belong to what it would read.
+    """
     folder = MODELS_DIR / name
+    dataset, head = Dataset.load(), fcn.load_head_config(folder)
+    if head.classes != dataset.classes:
+        raise UserError(
+            f"{folder}/ is of the classes {', '.join(head.classes)}, data/records/ of "
+            f"{', '.join(dataset.classes)}; `dvc repro` trains it anew"
+        )
     if (folder / vgg.OWN_BACKBONE).exists():
         policy = precision.policy(params.read("precision"))
-        backbone = vgg.load(folder / vgg.OWN_BACKBONE, policy)
-        return fcn.network(backbone, fcn.load_head(folder)), PictureReader(Dataset.load(), split)
+        return fcn.load_network(folder, policy), PictureReader(dataset, split)
     features = Features.load()
-    head = fcn.load_head(folder, features.image_size)
-    return activations.on_stored(head), SplitReader(features, split, list(head.input))
+    features.require_backbone(head.backbone, folder)
+    model = fcn.load_head(folder, features.image_size)
+    return activations.on_stored(model), SplitReader(features, split, list(model.input))
 
 
 def evaluate(name: str) -> None:
-    """Measure the variant `name` and write its metrics, confusion matrix and predictions."""
+    """Measure the variant `name` and write its metrics, confusion matrix and predictions.
+
+    Raises:
+        UserError: as `model_and_reader`.
+    """
     settings = params.read("evaluate")
     measurement = Measurement(name, settings.split, settings.batch_size)
-    predictions.write(name, measurement.predictions())
+    out, reports = EVALUATION_DIR / name, REPORTS_DIR / name
+    metrics_file, confusion_file = reports / "metrics.json", reports / "confusion.csv"
+    with outputs.writing(out, metrics_file, confusion_file) as staging:
+        folder = staging.folder(out)
+        digest = predictions.write(folder / predictions.PREDICTIONS_FILE, measurement.predictions())
+        confusion, classes = measurement.confusion, measurement.classes
+        result = scores.score(confusion)
+        iou = {c: _rounded(value) for c, value in zip(classes, result.iou, strict=True)}
+        summary = Summary(
+            split=settings.split,
+            records=Dataset.load().digest,
+            predictions=digest,
+            iou=iou,
+            history=read_history(name),
+        )
+        summary.write(folder / predictions.SUMMARY_FILE)
+        loss = measurement.loss / confusion.sum()
+        write_metrics(staging.file(metrics_file), loss, result, iou)
+        write_confusion(staging.file(confusion_file), confusion, classes)
 
-    confusion, classes = measurement.confusion, measurement.classes
-    result = scores.score(confusion)
-    iou = {c: _rounded(value) for c, value in zip(classes, result.iou, strict=True)}
-    write_metrics(name, measurement.loss / confusion.sum(), result, iou)
-    write_confusion(name, confusion, classes)
-    Summary(iou=iou, history=read_history(name)).save(name)
 
-
-def write_metrics(name: str, loss: float, result: Scores, iou: dict[str, float | None]) -> None:
+def write_metrics(path: Path, loss: float, result: Scores, iou: dict[str, float | None]) -> None:
     """Write metrics.json: one row of `dvc metrics show`."""
     metrics = {"loss": _rounded(loss)} | {
         key: _rounded(value) for key, value in result._asdict().items() if key != "iou"
     }
-    path = REPORTS_DIR / name / "metrics.json"
     path.write_text(json.dumps(metrics | {"iou": iou}, indent=2) + "\n", encoding="utf-8")
 
 
-def write_confusion(name: str, confusion: np.ndarray, classes: list[str]) -> None:
+def write_confusion(path: Path, confusion: np.ndarray, classes: list[str]) -> None:
     """Write confusion.csv: pixels by true and predicted class, and their share of the true."""
-    with (REPORTS_DIR / name / "confusion.csv").open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["truth", "predicted", "pixels", "share"])
         for truth, row in zip(classes, confusion.tolist(), strict=True):

@@ -9,7 +9,6 @@ float32, on pictures of three sizes.
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import keras
@@ -27,6 +26,7 @@ from stages.shared.records import PictureReader
 EXPORT_DIR = MODELS_DIR / "export"
 # Share of the pixels that must get the same class.
 AGREEMENT = 0.9999
+WEIGHT_BYTES = 4
 # Pictures of each size that are compared.
 COMPARED = 4
 
@@ -45,24 +45,30 @@ def export(name: str) -> None:
         UserError: a format does not agree with the pipeline.
     """
     folder = MODELS_DIR / name
-    backbone_dir = vgg.backbone_dir(folder)
-    head = fcn.load_head_config(folder)
-    network = fcn.network(vgg.load(backbone_dir), fcn.load_head(folder))
-    model = exports.exportable(network)
-    thin = exports.thin(vgg.load_config(backbone_dir), head)
-
+    network = fcn.load_network(folder)
     dataset, split = Dataset.load(), params.read("evaluate.split")
-    samples = [segmented(network, pictures) for pictures in resized_pictures(dataset, split)]
-    target = outputs.fresh_folder(EXPORT_DIR / name)
     formats = params.read("export.formats")
-    for key in formats:
-        written = FORMATS[key]
-        written.write(model, thin, target / written.path)
-        require_agreement(written.read(target / written.path), samples, target)
+    need = len(formats) * WEIGHT_BYTES * network.count_params()
+    with outputs.writing(EXPORT_DIR / name, need=need) as staging:
+        target = staging.folder(EXPORT_DIR / name)
+        samples = [segmented(network, pictures) for pictures in resized_pictures(dataset, split)]
+        model = exports.exportable(network)
+        thin = exports.thin(vgg.load_config(vgg.backbone_dir(folder)), fcn.load_head_config(folder))
+        for key in formats:
+            written = FORMATS[key]
+            written.write(model, thin, target / written.path)
+            require_agreement(written.read(target / written.path), samples, key)
+        card = describe(name, network, dataset, split, formats)
+        (target / "README.md").write_text(model_card.model_card(card), encoding="utf-8")
 
+
+def describe(
+    name: str, network: keras.Model, dataset: Dataset, split: str, formats: list[str]
+) -> Card:
+    """What the model card says of a variant."""
     variant = params.read(f"variants.{name}")
     metrics = json.loads((REPORTS_DIR / name / "metrics.json").read_text(encoding="utf-8"))
-    card = Card(
+    return Card(
         name=name,
         variant=variant,
         training=variant.training(params.read("train")),
@@ -74,7 +80,6 @@ def export(name: str) -> None:
         metrics=metrics,
         formats=formats,
     )
-    (target / "README.md").write_text(model_card.model_card(card), encoding="utf-8")
 
 
 def sizes(image_size: Size) -> list[Size]:
@@ -96,7 +101,7 @@ def segmented(network: keras.Model, pictures: np.ndarray) -> Sample:
     return Sample(pictures, network.predict_on_batch(pictures).argmax(axis=-1))
 
 
-def require_agreement(runtime: Runtime, samples: list[Sample], path: Path) -> None:
+def require_agreement(runtime: Runtime, samples: list[Sample], key: str) -> None:
     """Fail unless a runtime gives the pipeline's class maps.
 
     Raises:
@@ -108,8 +113,8 @@ def require_agreement(runtime: Runtime, samples: list[Sample], path: Path) -> No
         if agreement < AGREEMENT:
             size = "{} x {}".format(*pictures.shape[1:3])
             raise UserError(
-                f"{path} gives the pipeline's class on {agreement:.4%} of the pixels of pictures "
-                f"of {size}, not on {AGREEMENT:.2%}; leave its format out of export.formats"
+                f"the format {key} gives the pipeline's class on {agreement:.4%} of the pixels of "
+                f"pictures of {size}, not on {AGREEMENT:.2%}; leave it out of export.formats"
             )
 
 

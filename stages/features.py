@@ -6,80 +6,162 @@ The notebook runs the frozen backbone on every step of every epoch of every vari
 never changes, so here it runs once for each picture. One batch is in memory at a time.
 """
 
+from functools import partial
+
 import keras
 import numpy as np
+from pydantic import BaseModel
 from tqdm import tqdm
 
 from stages.shared import activations, errors, outputs, params, precision, records, vgg
-from stages.shared.activations import FEATURES_DIR, Features, Tap
-from stages.shared.dataset import Dataset
-from stages.shared.records import RECORDS_DIR
+from stages.shared.activations import FEATURES_DIR, FEATURES_FILE, Features, FeatureShard, Tap
+from stages.shared.dataset import Dataset, Shard
+from stages.shared.outputs import Part, Staging
 from stages.shared.schema import SPLITS
 
 
-class Moments:
-    """Running mean and deviation of each channel, in float64.
+class Moments(BaseModel):
+    """Mean and spread of each channel over some activations, in float64.
 
-    Batches are merged as in Chan, Golub, LeVeque, "Updating Formulae and a Pairwise Algorithm for
-    Computing Sample Variances" (1979), equation 2.1.
+    Attributes:
+        count: of activations of each channel.
+        mean: of them.
+        squares: sum of the squared distances from the mean.
     """
 
-    def __init__(self, channels: int) -> None:
-        self.count = 0
-        self.mean = np.zeros(channels)
-        self.squares = np.zeros(channels)
+    count: int = 0
+    mean: list[float] = [0.0]
+    squares: list[float] = [0.0]
 
-    def add(self, batch: np.ndarray) -> None:
-        """Take in a batch of activations, (..., channels)."""
-        values = batch.reshape(-1, batch.shape[-1])
+    @classmethod
+    def of(cls, activations: np.ndarray) -> "Moments":
+        """Those of a batch of activations, (..., channels)."""
+        values = activations.reshape(-1, activations.shape[-1])
         mean = values.mean(axis=0, dtype=np.float64)
         squares = np.square(values - mean.astype(values.dtype)).sum(axis=0, dtype=np.float64)
-        total = self.count + len(values)
-        shift = mean - self.mean
-        self.squares += squares + shift**2 * (self.count * len(values) / total)
-        self.mean += shift * (len(values) / total)
-        self.count = total
+        return cls(count=len(values), mean=mean.tolist(), squares=squares.tolist())
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """Those of both together.
+
+        Chan, Golub, LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
+        Variances" (1979), equation 2.1.
+        """
+        total = self.count + other.count
+        mean, shift = np.array(self.mean), np.array(other.mean) - np.array(self.mean)
+        squares = np.array(self.squares) + np.array(other.squares)
+        squares = squares + shift**2 * (self.count * other.count / total)
+        mean = mean + shift * (other.count / total)
+        return Moments(count=total, mean=mean.tolist(), squares=squares.tolist())
 
     @property
-    def deviation(self) -> np.ndarray:
-        """Standard deviation of each channel, (channels,)."""
-        return np.sqrt(self.squares / self.count)
+    def deviation(self) -> list[float]:
+        """Standard deviation of each channel."""
+        return np.sqrt(np.array(self.squares) / self.count).tolist()
+
+
+class ComputedShard(Part):
+    """A finished shard of features.
+
+    Attributes:
+        moments: of each tap, if it is of the training split.
+    """
+
+    moments: dict[str, Moments]
+
+
+class Computation:
+    """Runs the backbone over shards of records.
+
+    Args:
+        backbone: from `vgg`.
+        dataset: what the records hold.
+        batch_size: pictures at once.
+        staging: of the features.
+    """
+
+    def __init__(
+        self, backbone: keras.Model, dataset: Dataset, batch_size: int, staging: Staging
+    ) -> None:
+        self.backbone, self.dataset, self.batch_size = backbone, dataset, batch_size
+        self.staging, self.folder = staging, staging.folder(FEATURES_DIR)
+
+    def shards(self, split: str) -> list[ComputedShard]:
+        """The features of a split, shard by shard."""
+        computed = []
+        pictures = self.dataset.pictures(split)
+        with tqdm(total=pictures, desc=f"features {split}", unit="picture") as progress:
+            for number, shard in enumerate(self.dataset.shards[split]):
+                make = partial(self._shard, split, number, shard, progress)
+                computed.append(self.staging.part(f"{split}-{number:05d}", ComputedShard, make))
+                # The pictures of a shard that was taken over have not been counted.
+                progress.n = sum(s.pictures for s in self.dataset.shards[split][: number + 1])
+                progress.refresh()
+        return computed
+
+    def _shard(self, split: str, number: int, shard: Shard, progress: tqdm) -> ComputedShard:
+        writer = activations.ShardWriter(self.folder, split, number, shard.pictures)
+        moments: dict[str, Moments] = {}
+        for batch in records.batches(shard, self.dataset.image_size, self.batch_size):
+            taps = run(self.backbone, batch.images)
+            for tap, values in taps.items() if split == "train" else ():
+                moments[tap] = moments.get(tap, Moments()) + Moments.of(values)
+            writer.append(taps, batch.masks)
+            progress.update(len(batch.names))
+        return ComputedShard(files=writer.close(), moments=moments)
 
 
 def features() -> None:
-    """Run the backbone over all splits and store its taps, their statistics and the masks."""
+    """Run the backbone over all splits and store its taps, their statistics and the masks.
+
+    Raises:
+        UserError: a file is damaged, or the features do not fit on the disk.
+    """
     settings = params.read("features")
     policy = precision.policy(params.read("precision"))
-    dataset = Dataset.load()
+    dataset, config = Dataset.load(), vgg.load_config()
     backbone = vgg.load(dtype=policy)
-    outputs.fresh_folder(FEATURES_DIR)
 
-    moments: dict[str, Moments] = {}
-    for split in SPLITS:
-        progress = tqdm(total=dataset.pictures(split), desc=f"features {split}", unit="picture")
-        for number, shard in enumerate(dataset.shards[split]):
-            writer = activations.ShardWriter(split, number, shard.pictures)
-            path = RECORDS_DIR / shard.file
-            for batch in records.batches(path, dataset.image_size, settings.batch_size):
-                taps = run(backbone, batch.images)
-                if split == "train":
-                    for tap, values in taps.items():
-                        moments.setdefault(tap, Moments(values.shape[-1])).add(values)
-                writer.append(taps, batch.masks)
-                progress.update(len(batch.names))
-            writer.close()
-        progress.close()
+    shapes = vgg.tap_shapes(backbone, dataset.image_size)
+    pictures = sum(dataset.pictures(split) for split in SPLITS)
+    need = pictures * activations.sizes(shapes, dataset.image_size)
+    made_from = outputs.origin(settings, policy, dataset, config)
+    with outputs.writing(FEATURES_DIR, made_from=made_from, need=need) as staging:
+        computation = Computation(backbone, dataset, settings.batch_size, staging)
+        computed = {split: computation.shards(split) for split in SPLITS}
+        described = describe(dataset, config.weights, policy, shapes, computed)
+        described.write(staging.folder(FEATURES_DIR) / FEATURES_FILE)
 
-    Features(
+
+def describe(
+    dataset: Dataset,
+    weights: str,
+    policy: str,
+    shapes: dict[str, tuple[int, int, int]],
+    computed: dict[str, list[ComputedShard]],
+) -> Features:
+    """What features.json says of these shards, made with weights of this digest."""
+    taps = {}
+    for tap, shape in shapes.items():
+        moments = sum((shard.moments[tap] for shard in computed["train"]), start=Moments())
+        taps[tap] = Tap(shape=shape, mean=moments.mean, deviation=moments.deviation)
+    return Features(
+        records=dataset.digest,
+        backbone=weights,
         precision=policy,
         image_size=dataset.image_size,
         classes=dataset.classes,
-        taps={
-            tap: Tap(mean=m.mean.tolist(), deviation=m.deviation.tolist())
-            for tap, m in moments.items()
+        taps=taps,
+        shards={
+            split: [
+                FeatureShard(number=number, pictures=shard.pictures, files=part.files)
+                for number, (shard, part) in enumerate(
+                    zip(dataset.shards[split], computed[split], strict=True)
+                )
+            ]
+            for split in SPLITS
         },
-        shards={split: [s.pictures for s in dataset.shards[split]] for split in SPLITS},
-    ).save()
+    )
 
 
 def run(backbone: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:

@@ -267,5 +267,5 @@ def parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     parsed = parser().parse_args()
-    with errors.in_plain_words("the pictures that shares.csv names are done"):
+    with errors.in_plain_words(lambda: "stopped; the pictures that shares.csv names are done"):
         sys.exit(1 if predict(parsed) else 0)

@@ -9,25 +9,48 @@ before its first step it says what its parent says. The start counts as epoch 0,
 the epoch with the best validation mean IoU are kept.
 """
 
+from contextlib import AbstractContextManager
+from pathlib import Path
+
 import keras
 
-from stages.shared import activations, devices, errors, fcn, params, precision, training, vgg
-from stages.shared.activations import Features, SplitReader
+from stages.shared import (
+    activations,
+    devices,
+    errors,
+    fcn,
+    manifest,
+    outputs,
+    params,
+    precision,
+    training,
+    vgg,
+)
+from stages.shared.activations import FEATURES_DIR, FEATURES_FILE, Features, SplitReader
 from stages.shared.augmentation import Augmentation
-from stages.shared.dataset import Dataset
+from stages.shared.dataset import DATASET_FILE, Dataset
+from stages.shared.errors import UserError
 from stages.shared.fcn import HeadConfig, Statistics
 from stages.shared.losses import PixelLoss
-from stages.shared.outputs import MODELS_DIR, REPORTS_DIR
+from stages.shared.outputs import MODELS_DIR, REPORTS_DIR, Staging
 from stages.shared.params import Train, Variant
+from stages.shared.progress import Progress
 from stages.shared.records import PictureReader
 from stages.shared.training import Batches
+
+STATE_FILE = "state.npz"
+WEIGHT_BYTES = 4
+# How often the weights lie on the disk at most: in the state once, as the best, and for each moment
+# of the optimiser; all that twice while the state is replaced; and what is stored in the end.
+COPIES = {"adamw": 9, "sgd": 7}
 
 
 def train(name: str) -> None:
     """Train the variant `name` and store it.
 
     Raises:
-        UserError: the loss is not finite, or a class weight is for no class.
+        UserError: the loss is not finite, a class weight is for no class, or a file that is read
+            is damaged or does not belong to the others.
     """
     variant = params.read(f"variants.{name}")
     settings = variant.training(params.read("train"))
@@ -38,55 +61,101 @@ def train(name: str) -> None:
 def train_head(name: str, variant: Variant, settings: Train) -> None:
     """Train the score layers on the stored activations."""
     features = Features.load()
+    features.require_backbone(vgg.load_config().weights, vgg.BACKBONE_DIR)
     config, statistics = head_config(variant, features)
     head = fcn.head(config, statistics, settings.dropout, features.image_size)
-    start_from_parent(head, variant, statistics)
+    start_from_parent(head, variant, config, statistics)
 
     taps, seed = list(config.channels), params.read("seed")
-    training.fit(
-        activations.on_stored(head),
-        pixel_loss(settings),
-        Batches(SplitReader(features, "train", taps), settings.batch_size, seed),
-        Batches(SplitReader(features, "validation", taps), settings.batch_size),
-        settings,
-        name,
-        REPORTS_DIR / name / "history.csv",
-    )
-    fcn.save_head(fcn.folded(head, config, statistics), config, MODELS_DIR / name)
+    with writing(name, variant, settings, head) as staging:
+        progress = Progress(staging.state(STATE_FILE), settings.epochs, settings.patience)
+        training.fit(
+            activations.on_stored(head),
+            pixel_loss(settings),
+            Batches(SplitReader(features, "train", taps), settings.batch_size, seed),
+            Batches(SplitReader(features, "validation", taps), settings.batch_size),
+            settings,
+            name,
+            progress,
+        )
+        progress.write_history(staging.file(history_file(name)))
+        fcn.save_head(
+            fcn.folded(head, config, statistics), config, staging.folder(MODELS_DIR / name)
+        )
 
 
 def train_network(name: str, variant: Variant, settings: Train) -> None:
     """Train the backbone and the score layers together, on augmented pictures."""
     features, dataset, seed = Features.load(), Dataset.load(), params.read("seed")
+    features.require_backbone(vgg.load_config().weights, vgg.BACKBONE_DIR)
     config, statistics = head_config(variant, features)
     policy = precision.policy(params.read("precision"))
     with devices.all_gpus():
-        parents_backbone = vgg.backbone_dir(MODELS_DIR / variant.parent)
-        backbone = vgg.load(parents_backbone, policy)
+        parents_backbone = vgg.load_config(vgg.backbone_dir(MODELS_DIR / variant.parent))
+        backbone = vgg.load(vgg.backbone_dir(MODELS_DIR / variant.parent), policy)
         head = fcn.head(config, statistics, settings.dropout)
-        start_from_parent(head, variant, statistics)
-        network = fcn.network(backbone, head)
-        training.fit(
-            network,
-            pixel_loss(settings),
-            Batches(
-                PictureReader(dataset, "train"),
-                settings.batch_size,
-                seed,
-                Augmentation(variant.augmentation),
-            ),
-            Batches(PictureReader(dataset, "validation"), settings.batch_size),
-            settings,
-            name,
-            REPORTS_DIR / name / "history.csv",
-            policy,
+        start_from_parent(
+            head,
+            variant,
+            config.model_copy(update={"backbone": parents_backbone.weights}),
+            statistics,
         )
-    folder = MODELS_DIR / name
-    fcn.save_head(fcn.folded(head, config, statistics), config, folder)
-    vgg.save(backbone, vgg.load_config(parents_backbone), folder / vgg.OWN_BACKBONE)
+        network = fcn.network(backbone, head)
+        with writing(name, variant, settings, network) as staging:
+            progress = Progress(staging.state(STATE_FILE), settings.epochs, settings.patience)
+            training.fit(
+                network,
+                pixel_loss(settings),
+                Batches(
+                    PictureReader(dataset, "train"),
+                    settings.batch_size,
+                    seed,
+                    Augmentation(variant.augmentation),
+                ),
+                Batches(PictureReader(dataset, "validation"), settings.batch_size),
+                settings,
+                name,
+                progress,
+                policy,
+            )
+            progress.write_history(staging.file(history_file(name)))
+            folder = staging.folder(MODELS_DIR / name)
+            own = vgg.save(backbone, parents_backbone.width, folder / vgg.OWN_BACKBONE)
+            config = config.model_copy(update={"backbone": own.weights})
+            fcn.save_head(fcn.folded(head, config, statistics), config, folder)
 
 
 TRAININGS = {"head": train_head, "network": train_network}
+
+
+def history_file(name: str) -> Path:
+    """Where a variant's history belongs."""
+    return REPORTS_DIR / name / "history.csv"
+
+
+def writing(
+    name: str, variant: Variant, settings: Train, model: keras.Model
+) -> AbstractContextManager[Staging]:
+    """Write the outs of a training, which goes on where the same training was interrupted."""
+    manifests = [DATASET_FILE, FEATURES_DIR / FEATURES_FILE]
+    parent = MODELS_DIR / variant.parent
+    manifests += [
+        path
+        for folder in (parent, vgg.backbone_dir(parent))
+        for path in (folder / fcn.CONFIG_FILE, folder / vgg.CONFIG_FILE)
+        if path.exists()
+    ]
+    made_from = outputs.origin(
+        name,
+        variant,
+        settings,
+        params.read("seed"),
+        precision.policy(params.read("precision")),
+        devices.gpus(),
+        [manifest.digest(path) for path in manifests],
+    )
+    need = COPIES[settings.optimizer] * WEIGHT_BYTES * model.count_params()
+    return outputs.writing(MODELS_DIR / name, history_file(name), made_from=made_from, need=need)
 
 
 def head_config(variant: Variant, features: Features) -> tuple[HeadConfig, dict[str, Statistics]]:
@@ -97,17 +166,42 @@ def head_config(variant: Variant, features: Features) -> tuple[HeadConfig, dict[
         stride=variant.stride,
         channels={tap: len(statistics[tap].mean) for tap in taps},
         classes=features.classes,
+        backbone=features.backbone,
     )
     return config, statistics
 
 
 def start_from_parent(
-    head: keras.Model, variant: Variant, statistics: dict[str, Statistics]
+    head: keras.Model, variant: Variant, config: HeadConfig, statistics: dict[str, Statistics]
 ) -> None:
-    """Give a head on standardised activations its parent's scores."""
-    if variant.parent != "backbone":
-        parent = fcn.scores(fcn.load_head(MODELS_DIR / variant.parent))
-        fcn.set_scores(head, {t: fcn.unfold(s, statistics[t]) for t, s in parent.items()})
+    """Give a head on standardised activations its parent's scores.
+
+    Args:
+        head: gets them.
+        variant: whose parent it is.
+        config: the head's classes and channels, and the backbone that the parent should have.
+        statistics: of each tap.
+
+    Raises:
+        UserError: the parent has other classes, or was trained on another backbone.
+    """
+    if variant.parent == "backbone":
+        return
+    folder = MODELS_DIR / variant.parent
+    parent = fcn.load_head_config(folder)
+    differences = {
+        "backbone": parent.backbone != config.backbone,
+        "number of channels": any(config.channels[t] != n for t, n in parent.channels.items()),
+        "classes": parent.classes != config.classes,
+    }
+    for what, differs in differences.items():
+        if differs:
+            raise UserError(
+                f"{folder}/ is of another {what} than {FEATURES_DIR}/; "
+                f"`dvc repro train@{variant.parent}` trains it anew"
+            )
+    scores = fcn.scores(fcn.load_head(folder))
+    fcn.set_scores(head, {tap: fcn.unfold(s, statistics[tap]) for tap, s in scores.items()})
 
 
 def pixel_loss(settings: Train) -> PixelLoss:

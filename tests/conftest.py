@@ -122,7 +122,7 @@ def copy_project(folder: Path) -> Project:
             shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, target)
-    (folder / ".gitignore").write_text("__pycache__/\n.dvc/tmp/\n.dvc/cache/\n")
+    (folder / ".gitignore").write_text("__pycache__/\n.partial/\n.dvc/tmp/\n.dvc/cache/\n")
     (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params(), sort_keys=False))
     project = Project(folder)
     project.run("git", "init", "--quiet")

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from stages.shared import activations, fcn
-from stages.shared.activations import Features, ShardWriter, SplitReader, Tap, encode, on_stored
+from stages.shared.activations import (
+    Features,
+    FeatureShard,
+    ShardWriter,
+    SplitReader,
+    Tap,
+    encode,
+    on_stored,
+)
 from stages.shared.fcn import HeadConfig, Score
 
 SHAPE = (5, 4, 4, 6)
@@ -44,19 +52,21 @@ def test_a_silent_channel_stays_silent():
 
 def write(values: np.ndarray, masks: np.ndarray, shard_sizes: list[int]) -> Features:
     """Store a split in shards, each in two batches."""
-    start = 0
+    start, shards = 0, []
     for number, pictures in enumerate(shard_sizes):
-        writer = ShardWriter("test", number, pictures)
+        writer = ShardWriter(activations.FEATURES_DIR, "test", number, pictures)
         for part in np.array_split(np.arange(start, start + pictures), 2):
             writer.append({"fc7": values[part]}, masks[part])
-        writer.close()
+        shards.append(FeatureShard(number=number, pictures=pictures, files=writer.close()))
         start += pictures
     return Features(
+        records="",
+        backbone="",
         precision="float32",
         image_size=masks.shape[1:],
         classes=["a", "b"],
-        taps={"fc7": Tap(mean=[0] * 6, deviation=[1] * 6)},
-        shards={"test": shard_sizes},
+        taps={"fc7": Tap(shape=values.shape[1:], mean=[0] * 6, deviation=[1] * 6)},
+        shards={"test": shards},
     )
 
 

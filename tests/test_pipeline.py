@@ -138,7 +138,7 @@ def test_a_stage_is_a_function_of_its_deps_and_params_alone(stage: str, project:
     (alone.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     given = set(alone.digests("."))
 
-    alone.run("sh", "-c", entry["cmd"])
+    alone.run("env", f"DVC_STAGE={'@'.join([name, *variant])}", "sh", "-c", entry["cmd"])
     outs = [out["path"] for out in entry["outs"]]
     written = {p: d for p, d in alone.digests(".").items() if "__pycache__" not in p}
     new = {path: digest for path, digest in written.items() if path not in given}

@@ -100,7 +100,7 @@ def all_records(dataset: Dataset, split: str) -> list[records.Record]:
     return [
         records.Record(*record)
         for shard in dataset.shards[split]
-        for batch in records.batches(records.RECORDS_DIR / shard.file, dataset.image_size, 3)
+        for batch in records.batches(shard, dataset.image_size, 3)
         for record in zip(*batch, strict=True)
     ]
 
@@ -172,6 +172,10 @@ class BrokenSource:
     @staticmethod
     def labels(settings: dataset_params.Dataset) -> Labels:
         return Labels({1: "pet", 2: "background", 3: "border"})
+
+    @staticmethod
+    def files(settings: dataset_params.Dataset) -> list[Path]:
+        return []
 
     @staticmethod
     def examples(settings: dataset_params.Dataset, seed: int) -> dict[str, Iterator[Example]]:

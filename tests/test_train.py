@@ -12,9 +12,10 @@ import pytest
 
 from stages import evaluate, train
 from stages import features as features_stage
-from stages.shared import fcn, outputs, records, scores, training, vgg
+from stages.shared import fcn, outputs, progress, records, scores, training, vgg
 from stages.shared.activations import Features, SplitReader
-from stages.shared.measures import MeanIoU
+from stages.shared.dataset import Dataset
+from stages.shared.measures import MeanIoU, PixelAccuracy
 
 from .conftest import Project
 
@@ -41,7 +42,8 @@ def heads(project: Project) -> list[str]:
 
 
 def test_a_variant_from_stored_activations_and_the_whole_network_agree(in_project: Project):
-    batch = next(records.batches(records.RECORDS_DIR / "test-00000.tfrecord", (64, 64), 100))
+    (shard,) = Dataset.load().shards["test"]
+    batch = next(records.batches(shard, (64, 64), 100))
     for name in heads(in_project):
         model, reader = evaluate.model_and_reader(name, "test")
         inputs, masks = reader.take(np.arange(len(reader)))
@@ -73,7 +75,7 @@ def test_the_history_starts_at_epoch_0_with_what_the_parent_knows(in_project: Pr
         rows = history(name)
         epochs = variant.get("epochs", in_project.params["train"]["epochs"])
         assert [row["epoch"] for row in rows] == list(range(epochs + 1))
-        assert tuple(rows[0]) == training.COLUMNS
+        assert tuple(rows[0]) == progress.COLUMNS
         if variant["parent"] == "backbone":
             assert rows[0]["val_loss"] == pytest.approx(math.log(5), abs=1e-5)
 
@@ -110,15 +112,19 @@ def test_the_weights_of_the_best_epoch_are_kept(in_project: Project):
 
 
 @pytest.mark.parametrize("start_is_best", [True, False])
-def test_the_start_counts_as_epoch_0(start_is_best: bool, in_project: Project):
+def test_the_start_counts_as_epoch_0(start_is_best: bool, in_project: Project, tmp_path: Path):
     """Where no epoch beats the start, its weights are kept."""
     model, reader = evaluate.model_and_reader("fcn32s", "train")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("sgd", loss, metrics=[MeanIoU(len(Features.load().classes))])
+    measures = [MeanIoU(len(Features.load().classes)), PixelAccuracy(len(Features.load().classes))]
+    model.compile("sgd", loss, metrics=measures)
     batches = training.Batches(reader, 2)
     before = model.get_weights()
-    best = training.BestWeights({"val_mean_iou": 1.0 if start_is_best else -1.0})
-    model.fit(batches, validation_data=batches, verbose=0, callbacks=[best])
+    training_so_far = progress.Progress(tmp_path / "state.npz", epochs=1)
+    training_so_far.set_model(model)
+    measured = dict.fromkeys(progress.COLUMNS[1:], 0.0)
+    training_so_far.start(measured | {"val_mean_iou": 1.0 if start_is_best else -1.0})
+    model.fit(batches, validation_data=batches, verbose=0, callbacks=[training_so_far])
     kept = all(np.array_equal(a, b) for a, b in zip(model.get_weights(), before, strict=True))
     assert kept == start_is_best
 
@@ -140,7 +146,7 @@ def test_batches_come_in_a_new_order_each_epoch_fixed_by_the_seed(in_project: Pr
     for seed in (1, 1, 2):
         batches = training.Batches(reader, 4, seed)
         first = batches.order.copy()
-        batches.on_epoch_end()
+        batches.begin(1)
         orders.append((first.tolist(), batches.order.tolist()))
         assert sorted(first) == list(range(6))
         assert [len(batches[i][1]) for i in range(len(batches))] == [4, 2]
@@ -185,7 +191,7 @@ def test_no_scale_of_the_activations_keeps_a_variant_from_learning(
         if behind:
             kernel, bias = backbone.get_layer(behind).get_weights()
             backbone.get_layer(behind).set_weights([kernel / scale, bias])
-    vgg.save(backbone, vgg.load_config())
+    vgg.save(backbone, vgg.load_config().width, vgg.BACKBONE_DIR)
     features_stage.features()
     for name in heads(in_project):
         train.train(name)

@@ -1,6 +1,5 @@
 """Schedules, optimisers, class weights, early stopping, several devices."""
 
-import csv
 import json
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from stages.shared import training
 from stages.shared.errors import UserError
 from stages.shared.losses import PixelLoss
 from stages.shared.params import Train
+from stages.shared.progress import Progress
 from stages.shared.training import Batches
 
 from .conftest import ROOT
@@ -114,16 +114,17 @@ def classifier() -> keras.Model:
 def fit(model: keras.Model, folder: Path, wanted: Train) -> list[dict]:
     batches = Batches(Pixels(8), wanted.batch_size, seed=0)
     validation = Batches(Pixels(4), wanted.batch_size)
-    training.fit(model, PixelLoss(2), batches, validation, wanted, "x", folder / "history.csv")
-    with (folder / "history.csv").open() as file:
-        return list(csv.DictReader(file))
+    progress = Progress(folder / "state.npz", wanted.epochs, wanted.patience)
+    training.fit(model, PixelLoss(2), batches, validation, wanted, "x", progress)
+    (folder / "state.npz").unlink()
+    return progress.rows
 
 
 def test_training_stops_after_epochs_without_a_better_validation_mean_iou(tmp_path: Path):
     """All is right after the first epoch, so no later one is better."""
     rows = fit(classifier(), tmp_path, settings(epochs=50, patience=2))
     assert float(rows[1]["val_mean_iou"]) == 1
-    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+    assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

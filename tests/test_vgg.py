@@ -93,7 +93,7 @@ def test_random_weights_are_he_normal_and_follow_the_seed():
 
 def test_a_stored_backbone_is_the_same_network(tmp_path: Path):
     model = vgg.backbone(width=0.0625, seed=0)
-    vgg.save(model, vgg.BackboneConfig(network="vgg19", width=0.0625), tmp_path)
+    vgg.save(model, 0.0625, tmp_path)
     for a, b in zip(vgg.load(tmp_path).get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -12,10 +12,10 @@ Batches are read from the files as they are asked for, so the activations never 
 `features.json` describes them all.
 """
 
-import os
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import keras
 import numpy as np
@@ -23,17 +23,28 @@ from keras import KerasTensor, layers, ops
 from numpy.lib import format as npy
 from pydantic import BaseModel
 
+from stages.shared import manifest
+from stages.shared.dataset import Dataset
+from stages.shared.errors import UserError
 from stages.shared.fcn import Statistics
+from stages.shared.manifest import Manifest
 from stages.shared.vgg import Shape
 
 FEATURES_DIR = Path("data/features")
-FEATURES_FILE = FEATURES_DIR / "features.json"
+FEATURES_FILE = "features.json"
 STEPS = 255
 
 
 class Tap(BaseModel):
-    """Mean and standard deviation of each channel of a tap, over the training split."""
+    """A tap.
 
+    Attributes:
+        shape: of its activations on one picture, (height, width, channels).
+        mean: of each channel, over the training split.
+        deviation: of each channel, over the training split.
+    """
+
+    shape: tuple[int, int, int]
     mean: list[float]
     deviation: list[float]
 
@@ -43,31 +54,72 @@ class Tap(BaseModel):
         return Statistics(np.array(self.mean, np.float32), np.array(self.deviation, np.float32))
 
 
-class Features(BaseModel):
+class FeatureShard(BaseModel):
+    """The features of one shard of records.
+
+    Attributes:
+        number: of the shard in its split.
+        pictures: how many it holds.
+        files: SHA-256 of each file, by its name in data/features/.
+    """
+
+    number: int
+    pictures: int
+    files: dict[str, str]
+
+
+class Features(Manifest):
     """What data/features/ holds.
 
     Attributes:
+        records: digest of the records that they were made from.
+        backbone: digest of the weights that they were made with.
         precision: Keras dtype policy that the backbone ran under.
         image_size: (height, width) of the pictures and masks.
         classes: class names; a mask's value is an index into them, or `dataset.IGNORED`.
         taps: by name.
-        shards: number of pictures in each shard of each split.
+        shards: of each split.
     """
 
+    records: str
+    backbone: str
     precision: str
     image_size: tuple[int, int]
     classes: list[str]
     taps: dict[str, Tap]
-    shards: dict[str, list[int]]
+    shards: dict[str, list[FeatureShard]]
 
     @classmethod
-    def load(cls) -> "Features":
-        """Read features.json."""
-        return cls.model_validate_json(FEATURES_FILE.read_text(encoding="utf-8"))
+    def load(cls) -> Self:
+        """Read features.json.
 
-    def save(self) -> None:
-        """Write features.json."""
-        FEATURES_FILE.write_text(self.model_dump_json() + "\n", encoding="utf-8")
+        Raises:
+            UserError: it is damaged, of another version of the pipeline, or of other records than
+                there are.
+        """
+        features = cls.read(FEATURES_DIR / FEATURES_FILE)
+        if features.records != Dataset.load().digest:
+            raise UserError(
+                f"{FEATURES_DIR}/ holds the features of other records than data/records/ does; "
+                "`dvc repro features` makes them anew"
+            )
+        return features
+
+    def require_backbone(self, weights: str, whose: Path) -> None:
+        """Fail on features of another backbone.
+
+        Args:
+            weights: digest of the backbone's weights.
+            whose: what has that backbone.
+
+        Raises:
+            UserError: says what does not belong together.
+        """
+        if self.backbone != weights:
+            raise UserError(
+                f"{FEATURES_DIR}/ holds the features of another backbone than that of {whose}/; "
+                "`dvc repro` makes what is out of date"
+            )
 
 
 def encode(activations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -103,22 +155,30 @@ def on_stored(head: keras.Model) -> keras.Model:
     return keras.Model(inputs, head(taps), name=f"stored_{head.name}")
 
 
-def shard_file(split: str, number: int, content: str) -> Path:
-    """Path of one array of a shard: a tap's, its steps', or `mask`."""
-    return FEATURES_DIR / f"{split}-{number:05d}.{content}.npy"
+def file_name(split: str, number: int, content: str) -> str:
+    """Name of one array of a shard: a tap's, its steps', or `mask`."""
+    return f"{split}-{number:05d}.{content}.npy"
+
+
+def sizes(shapes: Mapping[str, tuple[int, int, int]], image_size: tuple[int, int]) -> int:
+    """Bytes that the features of one picture take, by the taps' shapes."""
+    pixels = image_size[0] * image_size[1]
+    step_bytes = np.dtype(np.float32).itemsize
+    return pixels + sum(h * w * c + step_bytes * c for h, w, c in shapes.values())
 
 
 class ShardWriter:
     """Writes the activations and masks of one shard, batch by batch.
 
     Args:
+        folder: where to.
         split: `train`, `validation` or `test`.
         number: of the shard in its split.
         pictures: how many the shard holds.
     """
 
-    def __init__(self, split: str, number: int, pictures: int) -> None:
-        self.split, self.number, self.pictures = split, number, pictures
+    def __init__(self, folder: Path, split: str, number: int, pictures: int) -> None:
+        self.folder, self.split, self.number, self.pictures = folder, split, number, pictures
         self._files: dict[str, BinaryIO] = {}
 
     def append(self, taps: Mapping[str, np.ndarray], masks: np.ndarray) -> None:
@@ -129,35 +189,57 @@ class ShardWriter:
             self._write(f"{tap}_step", steps)
         self._write("mask", masks)
 
-    def close(self) -> None:
-        """Finish the files."""
+    def close(self) -> dict[str, str]:
+        """Finish the files; SHA-256 of each, by name."""
         for file in self._files.values():
             file.close()
+        return {name: manifest.digest(self.folder / name) for name in self._files}
 
     def _write(self, content: str, array: np.ndarray) -> None:
-        if content not in self._files:
-            file = self._files[content] = shard_file(self.split, self.number, content).open("wb")
+        name = file_name(self.split, self.number, content)
+        if name not in self._files:
+            file = self._files[name] = (self.folder / name).open("wb")
             shape = (self.pictures, *array.shape[1:])
             header = {"descr": array.dtype.str, "fortran_order": False, "shape": shape}
             npy.write_array_header_1_0(file, header)
-        self._files[content].write(np.ascontiguousarray(array))
+        self._files[name].write(np.ascontiguousarray(array))
 
 
 class StoredArray:
     """Pictures' entries in an .npy file, read one by one.
 
-    A memory map would do, but what it has touched counts as the process's memory.
+    A memory map would do, but what it has touched counts as the process's memory. The file is open
+    only while it is read: there are several for each shard, and a process may hold some thousand.
+
+    Args:
+        path: of the file.
+        shape: what it should hold, (pictures, ...).
+        dtype: the same.
+
+    Raises:
+        UserError: it holds something else.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("rb")
-        npy.read_magic(self.file)
-        (_, *self.shape), _, self.dtype = npy.read_array_header_1_0(self.file)
-        self.start = self.file.tell()
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.path = path
+        self.row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+        try:
+            with path.open("rb") as file:
+                version = npy.read_magic(file)
+                found = npy.read_array_header_1_0(file) if version == (1, 0) else version
+                self.start = file.tell()
+        except (ValueError, SyntaxError, struct.error) as error:
+            raise UserError(manifest.damaged(path, str(error))) from None
+        size = path.stat().st_size
+        if found != (shape, False, dtype) or size != self.start + shape[0] * self.row_bytes:
+            wanted = f"{dtype} {shape}"
+            raise UserError(manifest.damaged(path, f"it should be an array of {wanted}"))
 
     def read(self, row: int, out: np.ndarray) -> None:
         """Read one picture's entry into `out`, which has its shape and dtype."""
-        os.preadv(self.file.fileno(), [out], self.start + row * out.nbytes)
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self.start + row * self.row_bytes)
+            file.readinto(out)
 
 
 class SplitReader:
@@ -167,14 +249,35 @@ class SplitReader:
         features: what data/features/ holds.
         split: `train`, `validation` or `test`.
         taps: the ones to read.
+
+    Raises:
+        UserError: a file is damaged.
     """
 
     def __init__(self, features: Features, split: str, taps: Sequence[str]) -> None:
-        numbers = range(len(features.shards[split]))
-        self._starts = np.cumsum([0, *features.shards[split]])
+        shards = features.shards[split]
+        self._starts = np.cumsum([0, *(shard.pictures for shard in shards)])
+        self._entries: dict[str, tuple[tuple[int, ...], np.dtype]] = {
+            "mask": (features.image_size, np.dtype(np.uint8))
+        }
+        for tap in taps:
+            shape = features.taps[tap].shape
+            self._entries[tap] = shape, np.dtype(np.uint8)
+            self._entries[f"{tap}_step"] = shape[-1:], np.dtype(np.float32)
+        names = {
+            content: [file_name(split, shard.number, content) for shard in shards]
+            for content in self._entries
+        }
+        digests = {name: digest for shard in shards for name, digest in shard.files.items()}
+        manifest.require_whole(
+            {FEATURES_DIR / name: digests[name] for files in names.values() for name in files}
+        )
         self._arrays = {
-            content: [StoredArray(shard_file(split, n, content)) for n in numbers]
-            for content in (*taps, *(f"{tap}_step" for tap in taps), "mask")
+            content: [
+                StoredArray(FEATURES_DIR / name, (shard.pictures, *shape), dtype)
+                for name, shard in zip(names[content], shards, strict=True)
+            ]
+            for content, (shape, dtype) in self._entries.items()
         }
 
     def __len__(self) -> int:
@@ -195,8 +298,8 @@ class SplitReader:
 
     def _gather(self, content: str, indices: np.ndarray) -> np.ndarray:
         shards = np.searchsorted(self._starts, indices, side="right") - 1
-        arrays = self._arrays[content]
-        gathered = np.empty((len(indices), *arrays[0].shape), arrays[0].dtype)
+        shape, dtype = self._entries[content]
+        gathered = np.empty((len(indices), *shape), dtype)
         for entry, shard, index in zip(gathered, shards, indices, strict=True):
-            arrays[shard].read(index - self._starts[shard], entry)
+            self._arrays[content][shard].read(index - self._starts[shard], entry)
         return gathered

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
-from stages.shared import outputs
+from stages.shared import manifest
+from stages.shared.manifest import Manifest
 
 DATASET_FILE = Path("data/dataset.json")
 # In a mask: a pixel that no loss and no measure counts.
@@ -21,13 +22,20 @@ class LeftOut(BaseModel):
 
 
 class Shard(BaseModel):
-    """One file of records: its name in data/records/ and how many pictures it holds."""
+    """One file of records.
+
+    Attributes:
+        file: its name in data/records/.
+        pictures: how many it holds.
+        digest: SHA-256 of it.
+    """
 
     file: str
     pictures: int
+    digest: str
 
 
-class Dataset(BaseModel):
+class Dataset(Manifest):
     """What the records hold.
 
     Attributes:
@@ -40,8 +48,6 @@ class Dataset(BaseModel):
         left_out: pictures that could not be used.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     source: dict[str, object]
     image_size: tuple[int, int]
     fit: str
@@ -51,13 +57,20 @@ class Dataset(BaseModel):
     left_out: list[LeftOut]
 
     @classmethod
-    def load(cls, path: Path = DATASET_FILE) -> "Dataset":
-        """Read dataset.json."""
-        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+    def load(cls) -> "Dataset":
+        """Read dataset.json.
 
-    def save(self, path: Path = DATASET_FILE) -> None:
-        """Write dataset.json."""
-        outputs.fresh_file(path).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        Raises:
+            UserError: it is damaged, or of another version of the pipeline.
+        """
+        return cls.read(DATASET_FILE)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that the records hold and of what it stands for."""
+        return manifest.digest_of(
+            repr([self.image_size, self.classes, sorted(self.shards.items())])
+        )
 
     def pictures(self, split: str) -> int:
         """How many pictures a split has."""

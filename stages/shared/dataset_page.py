@@ -2,13 +2,13 @@
 
 from collections import Counter
 from html import escape
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
 from stages.shared import facts as dataset_facts
-from stages.shared import outputs
 from stages.shared.dataset import Dataset
 from stages.shared.facts import Facts, Warning
 from stages.shared.outputs import PNG_METADATA, REPORTS_DIR
@@ -42,31 +42,41 @@ figcaption { color: #666; font-size: .75rem; overflow-wrap: anywhere; }
 """
 
 
-def write(dataset: Dataset, facts: list[Facts]) -> None:
-    """Write the page, index.html, with the pictures that it shows beside it."""
-    outputs.fresh_folder(PAGE_DIR)
-    (PAGE_DIR / "pictures").mkdir()
+def write(dataset: Dataset, facts: list[Facts], records: Path, folder: Path) -> None:
+    """Write the page, index.html, with the pictures that it shows beside it.
+
+    Args:
+        dataset: what the records hold.
+        facts: of every picture.
+        records: folder of the records.
+        folder: of the page; there is nothing in it.
+    """
+    (folder / "pictures").mkdir(exist_ok=True)
     found = dataset_facts.warnings(facts, dataset)
-    sheets = {split: _contact_sheet(dataset, facts, split) for split in SPLITS}
-    _sizes(facts).savefig(PAGE_DIR / "sizes.png", dpi=100, metadata=PNG_METADATA)
-    (PAGE_DIR / "index.html").write_text(_page(dataset, facts, found, sheets), encoding="utf-8")
+    sheets = {}
+    for split in SPLITS:
+        names = [fact.name for fact in facts if fact.split == split]
+        sheets[split] = _contact_sheet(PictureReader(dataset, split, records), names, split, folder)
+    _sizes(facts).savefig(folder / "sizes.png", dpi=100, metadata=PNG_METADATA)
+    page = _page(dataset, facts, found, sheets)
+    (folder / "index.html").write_text(page, encoding="utf-8")
     for warning in found:
         print(f"warning: {warning.text}: {_shortened(warning.pictures, 3)}")
     if found:
         print(f"see {PAGE_DIR / 'index.html'}")
 
 
-def _contact_sheet(dataset: Dataset, facts: list[Facts], split: str) -> dict[str, str]:
+def _contact_sheet(
+    reader: PictureReader, names: list[str], split: str, folder: Path
+) -> dict[str, str]:
     """Write pictures evenly spaced over a split, masks over them; their files and names."""
-    reader = PictureReader(dataset, split)
-    names = [fact.name for fact in facts if fact.split == split]
     count = min(PICTURES_OF_A_SPLIT, len(reader))
     sheet = {}
     for number, index in enumerate(np.linspace(0, len(reader) - 1, count).round().astype(int)):
         images, masks = reader.take(np.array([index]))
         file = f"pictures/{split}-{number + 1:02d}.jpg"
-        shown = overlay(images[0], masks[0], len(dataset.classes), OPACITY)
-        Image.fromarray(shown).save(PAGE_DIR / file, quality=JPEG_QUALITY)
+        shown = overlay(images[0], masks[0], reader.classes, OPACITY)
+        Image.fromarray(shown).save(folder / file, quality=JPEG_QUALITY)
         sheet[file] = names[index]
     return sheet
 

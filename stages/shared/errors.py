@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stages.shared import stopping
+
 # First parts of the paths that stages write and later ones read.
 OUTPUT_FOLDERS = (("data",), ("models",), ("reports",))
 
@@ -21,24 +23,26 @@ def run_stage(stage: Callable[..., None], *arguments: str) -> None:
     """Run a stage as a program: a user's mistake becomes its sentence on stderr and exit code 1.
 
     Args:
-        stage: is called with the command line's arguments.
+        stage: is called with the command line's arguments; of a stage's name in DVC,
+            `train@fcn8s`, with what follows the @.
         arguments: their names.
     """
     if len(sys.argv) - 1 != len(arguments):
         sys.exit(" ".join(("usage: python -m", f"stages.{stage.__name__}", *arguments)))
-    with in_plain_words("`dvc repro` starts this stage again"):
-        stage(*sys.argv[1:])
+    with in_plain_words(stopping.standing):
+        stage(*(argument.removeprefix(f"{stage.__name__}@") for argument in sys.argv[1:]))
 
 
 @contextmanager
-def in_plain_words(after_stop: str) -> Iterator[None]:
+def in_plain_words(after_stop: Callable[[], str]) -> Iterator[None]:
     """Turn a user's mistake and Ctrl-C into a sentence on stderr and exit code 1.
 
     Args:
-        after_stop: what to do after Ctrl-C.
+        after_stop: what to say after Ctrl-C.
     """
     try:
-        yield
+        with stopping.in_time(after_stop):
+            yield
     except UserError as error:
         sys.exit(f"error: {error}")
     except FileNotFoundError as error:
@@ -46,4 +50,4 @@ def in_plain_words(after_stop: str) -> Iterator[None]:
             raise
         sys.exit(f"error: {error.filename} is missing; `dvc repro` makes it")
     except KeyboardInterrupt:
-        sys.exit(f"\nstopped; {after_stop}")
+        sys.exit(f"\n{after_stop()}")

@@ -31,8 +31,8 @@ class Facts(NamedTuple):
     name: str
     split: str
     size: tuple[int, int]
-    digest: bytes
-    classes: frozenset[int]
+    digest: str
+    classes: list[int]
 
 
 class Warning(NamedTuple):
@@ -69,7 +69,7 @@ def warnings(facts: list[Facts], dataset: Dataset) -> list[Warning]:
 
 def _across_splits(facts: Iterable[Facts]) -> Iterable[Warning]:
     """Pictures of the same pixels in more than one split: what is learnt is then measured."""
-    same: dict[tuple[bytes, tuple[int, int]], list[Facts]] = {}
+    same: dict[tuple[str, tuple[int, int]], list[Facts]] = {}
     for fact in facts:
         same.setdefault((fact.digest, fact.size), []).append(fact)
     copies = [group for group in same.values() if len({fact.split for fact in group}) > 1]

@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 from keras import KerasTensor, layers, ops
-from pydantic import BaseModel
 
-from stages.shared import outputs
+from stages.shared import manifest, vgg
+from stages.shared.errors import UserError
+from stages.shared.manifest import Manifest
 from stages.shared.vgg import TAPS, Shape
 
+WEIGHTS_FILE, CONFIG_FILE = "head.weights.h5", "head.json"
 # A channel that hardly ever fires is scaled as if it had this share of its tap's deviation.
 SMALLEST_DEVIATION = 0.1
 
@@ -45,18 +47,22 @@ class Score(NamedTuple):
     bias: np.ndarray
 
 
-class HeadConfig(BaseModel):
+class HeadConfig(Manifest):
     """What it takes to build a stored head.
 
     Attributes:
         stride: of the finest tap, in pixels.
         channels: of each tap that it scores.
         classes: their names, in the order of the scores.
+        backbone: digest of the weights of the backbone that it was trained on.
+        weights: digest of its own; empty before they are written.
     """
 
     stride: int
     channels: dict[str, int]
     classes: list[str]
+    backbone: str = ""
+    weights: str = ""
 
 
 def taps_of(stride: int) -> list[str]:
@@ -237,8 +243,7 @@ def network(backbone: keras.Model, head: keras.Model) -> keras.Model:
         logits, float32 (batch, height, width, classes).
 
     Example:
-        >>> backbone = vgg.load()
-        >>> fcn8s = network(backbone, load_head(Path("models/fcn8s")))
+        >>> fcn8s = network(vgg.load(), load_head(Path("models/fcn8s")))
         >>> fcn8s(np.zeros((1, 100, 150, 3), "uint8")).shape
         (1, 100, 150, 3)
     """
@@ -289,19 +294,44 @@ def set_scores(model: keras.Model, weights: Mapping[str, Score]) -> None:
 
 
 def save_head(model: keras.Model, config: HeadConfig, folder: Path) -> None:
-    """Write a plain head's weights and what it takes to build it again."""
-    outputs.fresh_folder(folder)
-    model.save_weights(folder / "head.weights.h5")
-    (folder / "head.json").write_text(config.model_dump_json(indent=2) + "\n")
+    """Write a plain head's weights, and what it takes to build it again, into a folder."""
+    model.save_weights(folder / WEIGHTS_FILE)
+    digest = manifest.digest(folder / WEIGHTS_FILE)
+    config.model_copy(update={"weights": digest}).write(folder / CONFIG_FILE)
 
 
 def load_head(folder: Path, image_size: tuple[int, int] | None = None) -> keras.Model:
-    """Build a stored head, its logits cut to `image_size` (see `head`)."""
-    model = head(load_head_config(folder), image_size=image_size)
-    model.load_weights(folder / "head.weights.h5")
+    """Build a stored head, its logits cut to `image_size` (see `head`).
+
+    Raises:
+        UserError: a file is damaged, or of another version of the pipeline.
+    """
+    config = load_head_config(folder)
+    manifest.require_whole({folder / WEIGHTS_FILE: config.weights})
+    model = head(config, image_size=image_size)
+    model.load_weights(folder / WEIGHTS_FILE)
     return model
 
 
 def load_head_config(folder: Path) -> HeadConfig:
-    """Read what a stored head is."""
-    return HeadConfig.model_validate_json((folder / "head.json").read_text())
+    """Read what a stored head is.
+
+    Raises:
+        UserError: the file is damaged, or of another version of the pipeline.
+    """
+    return HeadConfig.read(folder / CONFIG_FILE)
+
+
+def load_network(folder: Path, dtype: str = "float32") -> keras.Model:
+    """Build a stored variant as one network (see `network`), under a Keras dtype policy.
+
+    Raises:
+        UserError: a file is damaged, or its head was trained on another backbone.
+    """
+    backbone_dir = vgg.backbone_dir(folder)
+    if load_head_config(folder).backbone != vgg.load_config(backbone_dir).weights:
+        raise UserError(
+            f"{folder}/ was trained on another backbone than {backbone_dir}/ holds; `dvc repro` "
+            "trains it anew"
+        )
+    return network(vgg.load(backbone_dir, dtype), load_head(folder))

@@ -1,7 +1,30 @@
-"""Where a stage writes."""
+"""Where a stage writes: beside its outs first, and in their place once they are whole.
 
+    data/features/                      an out
+    data/.partial/features/content/     the same on its way
+    data/.partial/features/parts/       what each finished part of it is
+    data/.partial/features/made_from    digest of all that it is made from
+
+A stage that is killed leaves nothing where its outs should be. Started again with the same code,
+data and parameters, it takes over the finished parts.
+"""
+
+import errno
+import os
 import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
+
+import filelock
+from tqdm import tqdm
+
+from stages.shared import manifest, stopping
+from stages.shared.errors import UserError
+from stages.shared.manifest import Manifest
 
 # Each holds a folder for each variant.
 MODELS_DIR = Path("models")
@@ -9,21 +32,235 @@ REPORTS_DIR = Path("reports")
 EVALUATION_DIR = Path("data/evaluation")
 # Without it Matplotlib would write its version into each picture.
 PNG_METADATA = {"Software": None}
+# Beside an out; neither Git nor DVC looks into it.
+PARTIAL = ".partial"
+# Their version decides what a stage writes.
+PACKAGES = ("keras", "numpy", "pillow", "tensorflow")
+# What an out was before it is replaced.
+FORMER = "former"
 
 
-def fresh_folder(folder: Path) -> Path:
-    """Empty a folder, or make it, and return it.
+class Part(Manifest):
+    """A finished part of an out.
 
-    What lies in it may be hard links into DVC's cache: it must be unlinked, not written over. DVC
-    does so before it runs a stage; this is for a stage that is run by hand.
+    Attributes:
+        files: SHA-256 of each, by its path in the out.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
+
+    files: dict[str, str]
 
 
-def fresh_file(file: Path) -> Path:
-    """Unlink a file, if it is there, and return it; see `fresh_folder`."""
-    file.unlink(missing_ok=True)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return file
+AnyPart = TypeVar("AnyPart", bound=Part)
+
+
+class Staging:
+    """The outs of a running stage, beside the place where they belong; see `writing`."""
+
+    def __init__(self, outs: tuple[Path, ...]) -> None:
+        self._partial = {out: out.parent / PARTIAL / out.name for out in outs}
+        self._first = next(iter(self._partial.values()))
+        self._finished = 0
+
+    def folder(self, out: Path) -> Path:
+        """Where to write what belongs into the folder `out`."""
+        content = self._content(out)
+        content.mkdir(exist_ok=True)
+        return content
+
+    def file(self, out: Path) -> Path:
+        """Where to write what is to be the file `out`."""
+        return self._content(out)
+
+    def state(self, name: str) -> Path:
+        """A file that outlives an interruption and is gone when the outs are in their place."""
+        return self._first / name
+
+    def part(self, name: str, kind: type[AnyPart], make: Callable[[], AnyPart]) -> AnyPart:
+        """A part of the first out: taken over, if an earlier run has finished it, or made now.
+
+        Args:
+            name: of the part, unique among the out's.
+            kind: what describes it.
+            make: writes its files and returns the description.
+        """
+        path = self._first / "parts" / f"{name}.json"
+        content = self._first / "content"
+        part = None
+        with suppress(UserError, FileNotFoundError):
+            found = kind.read(path)
+            manifest.require_whole({content / file: d for file, d in found.files.items()})
+            part = found
+        if part is not None and not self._finished:
+            print(
+                f"{self._first.parent.parent / self._first.name}/ goes on where it was interrupted"
+            )
+        if part is None:
+            part = make()
+            for file in part.files:
+                _flush(content / file)
+            path.parent.mkdir(exist_ok=True)
+            replace(path, part.write)
+        self._finished += 1
+        stopping.stands(f"{self._finished} finished shards are kept")
+        return part
+
+    def begin(self, made_from: str | None) -> None:
+        """Keep what an earlier run has left, if it was made from the same; else remove it."""
+        mark = self.state("made_from")
+        same = made_from is not None and mark.exists() and mark.read_text() == made_from
+        for partial in self._partial.values():
+            if not (same and partial == self._first):
+                shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True, exist_ok=True)
+            _remove(partial / FORMER)
+        if made_from is not None:
+            mark.write_text(made_from)
+
+    def commit(self) -> None:
+        """Flush the outs to disk and move them to their place."""
+        for out in self._partial:
+            for path in (self._content(out), *self._content(out).rglob("*")):
+                _flush(path)
+        for out, partial in self._partial.items():
+            if out.exists():
+                # It may be hard links into DVC's cache: moved away, never written over.
+                out.rename(partial / FORMER)
+            self._content(out).rename(out)
+            _flush(out.parent)
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove what is beside the outs."""
+        for partial in self._partial.values():
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def resumable(self) -> bool:
+        """Whether there is something finished to go on from."""
+        marks = {path.name for path in self._first.iterdir()} - {"content"}
+        return "made_from" in marks and len(marks) > 1
+
+    def size(self) -> int:
+        """Bytes that lie beside the outs."""
+        files = (file for p in self._partial.values() for file in p.rglob("*") if file.is_file())
+        return sum(file.stat().st_size for file in files)
+
+    def _content(self, out: Path) -> Path:
+        return self._partial[out] / "content"
+
+
+@contextmanager
+def writing(*outs: Path, made_from: str | None = None, need: int = 0) -> Iterator[Staging]:
+    """Write all outs of a stage; they come into their place together, if nothing is raised.
+
+    Args:
+        outs: files and folders.
+        made_from: digest of all that they are made from, see `origin`; what an earlier run that
+            was interrupted has finished is kept if its digest was the same. None: nothing is kept.
+        need: bytes that the outs will take, as far as it is known.
+
+    Raises:
+        UserError: another process writes the first out, or the disk is full.
+    """
+    staging = Staging(outs)
+    first = outs[0]
+    partial = first.parent / PARTIAL
+    partial.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(partial / f"{first.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise UserError(
+            f"another process is writing {first}; wait until it is done, or end it, and start "
+            "this again"
+        ) from None
+    try:
+        staging.begin(made_from)
+        _require_space(first, need - staging.size())
+        yield staging
+        staging.commit()
+    except BaseException as error:
+        space = _no_space(error) and _space_needed(first, need, staging.size())
+        if not staging.resumable():
+            staging.remove()
+        if space:
+            raise UserError(space) from None
+        raise
+    finally:
+        # Only its holder removes it; `filelock` makes sure that a lock it takes is still there.
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+        for folder in {out.parent / PARTIAL for out in outs}:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def origin(*facts: object) -> str:
+    """A digest of what a stage's outs are made from.
+
+    Args:
+        facts: its parameters, and descriptions of what it reads; their `repr` counts. The code of
+            all modules of the pipeline that are loaded, and the packages, count by themselves.
+    """
+    names = [name for name in sys.modules if name.split(".")[0] in ("__main__", "stages")]
+    code = {getattr(sys.modules[name], "__file__", None) for name in names} - {None}
+    versions = [version(package) for package in PACKAGES]
+    return manifest.digest_of(
+        repr((facts, [manifest.digest(Path(file)) for file in sorted(code)], versions, sys.version))
+    )
+
+
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a small file beside `path`, flush it, and put it in its place."""
+    beside = path.with_name(f"{path.name}.new")
+    write(beside)
+    _flush(beside)
+    beside.replace(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Have the kernel write a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _require_space(out: Path, need: int) -> None:
+    if need > (free := shutil.disk_usage(out.parent).free):
+        raise UserError(
+            f"{out} needs {_bytes(need)} more, and the disk of {out.parent.resolve()} has "
+            f"{_bytes(free)} free; make room and `dvc repro` again"
+        )
+
+
+def _space_needed(out: Path, need: int, written: int) -> str:
+    free = shutil.disk_usage(out.parent).free
+    wanted = _bytes(need) if need else f"more than {_bytes(written + free)}"
+    return (
+        f"the disk is full: {out} needs {wanted} in all, {_bytes(written)} are written, and the "
+        f"disk of {out.parent.resolve()} has {_bytes(free)} free; make room and `dvc repro` again"
+    )
+
+
+def _no_space(error: BaseException | None) -> bool:
+    """Whether an error says that the disk is full; libraries in C++ say so in their text alone."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error) or "errno = 28" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _bytes(size: int) -> str:
+    return tqdm.format_sizeof(size, "B")

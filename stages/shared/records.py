@@ -12,13 +12,18 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
-from stages.shared.dataset import Dataset
+from stages.shared import manifest
+from stages.shared.dataset import Dataset, Shard
+from stages.shared.errors import UserError
 
 RECORDS_DIR = Path("data/records")
 # TFRecord framing (tensorflow/core/lib/io/record_writer.h): length, its checksum, data, checksum.
 HEADER = struct.Struct("<QI")
 FOOTER_BYTES = 4
+# Of a record beside its pixels and its name: framing, and the keys of the example.
+OVERHEAD_BYTES = 80
 
 
 class Record(NamedTuple):
@@ -37,6 +42,12 @@ class Batch(NamedTuple):
     masks: np.ndarray
 
 
+def size(records: int, image_size: tuple[int, int]) -> int:
+    """Bytes that so many records take, without their names."""
+    height, width = image_size
+    return records * (height * width * 4 + OVERHEAD_BYTES)
+
+
 def write(path: Path, records: Iterable[Record]) -> None:
     """Write one file of records; the same records give the same bytes."""
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -50,14 +61,22 @@ def write(path: Path, records: Iterable[Record]) -> None:
             writer.write(example.SerializeToString(deterministic=True))
 
 
-def batches(path: Path, image_size: tuple[int, int], batch_size: int) -> Iterator[Batch]:
+def batches(
+    shard: Shard, image_size: tuple[int, int], batch_size: int, folder: Path = RECORDS_DIR
+) -> Iterator[Batch]:
     """Read one file of records in order, the next batch while the last is worked on.
 
     Args:
-        path: a file that `write` wrote.
+        shard: the file, in `folder`.
         image_size: (height, width) of its pictures.
         batch_size: records in a batch; the last may have fewer.
+        folder: of the records.
+
+    Raises:
+        UserError: the file is damaged.
     """
+    path = folder / shard.file
+    manifest.require_whole({path: shard.digest})
     spec = {key: tf.io.FixedLenFeature([], tf.string) for key in ("name", "image", "mask")}
 
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -69,9 +88,12 @@ def batches(path: Path, image_size: tuple[int, int], batch_size: int) -> Iterato
         }
 
     dataset = tf.data.TFRecordDataset(str(path)).batch(batch_size).map(parse).prefetch(2)
-    for batch in dataset.as_numpy_iterator():
-        names = [name.decode() for name in batch["name"]]
-        yield Batch(names, batch["image"], batch["mask"])
+    try:
+        for batch in dataset.as_numpy_iterator():
+            names = [name.decode() for name in batch["name"]]
+            yield Batch(names, batch["image"], batch["mask"])
+    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError, UnicodeDecodeError) as error:
+        raise UserError(manifest.damaged(path, str(error).splitlines()[0])) from None
 
 
 class PictureReader:
@@ -80,15 +102,23 @@ class PictureReader:
     Args:
         dataset: what the records hold.
         split: `train`, `validation` or `test`.
+        folder: of the records.
+
+    Attributes:
+        classes: their number.
+
+    Raises:
+        UserError: a file is damaged.
     """
 
-    def __init__(self, dataset: Dataset, split: str) -> None:
-        self.image_size = dataset.image_size
+    def __init__(self, dataset: Dataset, split: str, folder: Path = RECORDS_DIR) -> None:
+        self.image_size, self.classes = dataset.image_size, len(dataset.classes)
+        shards = {folder / shard.file: shard for shard in dataset.shards[split]}
+        manifest.require_whole({path: shard.digest for path, shard in shards.items()})
         self._places = [
             (path, offset, length)
-            for shard in dataset.shards[split]
-            for path in [RECORDS_DIR / shard.file]
-            for offset, length in places(path)
+            for path, shard in shards.items()
+            for offset, length in places(path, shard.pictures)
         ]
 
     def __len__(self) -> int:
@@ -108,18 +138,30 @@ class PictureReader:
             path, offset, length = self._places[index]
             with path.open("rb") as file:
                 file.seek(offset)
-                features = tf.train.Example.FromString(file.read(length)).features.feature
-            for pixels, key in ((image, "image"), (mask, "mask")):
-                stored = np.frombuffer(features[key].bytes_list.value[0], np.uint8)
-                pixels[:] = stored.reshape(pixels.shape)
+                content = file.read(length)
+            try:
+                features = tf.train.Example.FromString(content).features.feature
+                for pixels, key in ((image, "image"), (mask, "mask")):
+                    stored = np.frombuffer(features[key].bytes_list.value[0], np.uint8)
+                    pixels[:] = stored.reshape(pixels.shape)
+            except (DecodeError, IndexError, ValueError) as error:
+                raise UserError(manifest.damaged(path, str(error))) from None
         return images, masks
 
 
-def places(path: Path) -> Iterator[tuple[int, int]]:
-    """Offset and length in bytes of each record's data in a file of records."""
+def places(path: Path, records: int) -> Iterator[tuple[int, int]]:
+    """Offset and length in bytes of each record's data in a file of so many records.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    size = path.stat().st_size
     with path.open("rb") as file:
-        while header := file.read(HEADER.size):
-            length, _ = HEADER.unpack(header)
+        for _ in range(records):
+            header = file.read(HEADER.size)
+            length = HEADER.unpack(header)[0] if len(header) == HEADER.size else size
+            if file.tell() + length + FOOTER_BYTES > size:
+                raise UserError(manifest.damaged(path, f"it ends before its {records} records do"))
             yield file.tell(), length
             file.seek(length + FOOTER_BYTES, 1)
 

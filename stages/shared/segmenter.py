@@ -84,7 +84,7 @@ class Segmenter:
                 f"each side, so take {2 * self.margin + vgg.COARSEST_STRIDE} or more"
             )
         policy = precision.policy(params.read("precision"))
-        self.network = fcn.network(vgg.load(backbone_dir, policy), fcn.load_head(folder))
+        self.network = fcn.load_network(folder, policy)
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """The class map, uint8 (height, width), of a picture, uint8 (height, width, 3)."""

@@ -1,10 +1,8 @@
-"""How a network is fitted, whatever it reads: batches, optimiser, schedule, history, best epoch."""
+"""How a network is fitted, whatever it reads: batches, optimiser, schedule."""
 
-import csv
 import math
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import keras
@@ -12,21 +10,19 @@ import numpy as np
 from keras import KerasTensor, ops
 from tqdm.keras import TqdmCallback
 
-from stages.shared import devices, outputs
+from stages.shared import devices
 from stages.shared.errors import UserError
 from stages.shared.losses import PixelLoss
 from stages.shared.measures import MeanIoU, PixelAccuracy
 from stages.shared.params import Train
+from stages.shared.progress import Progress
 
-MEASURES = ("loss", "mean_iou", "pixel_accuracy")
-COLUMNS = ("epoch", *MEASURES, *(f"val_{measure}" for measure in MEASURES))
 # "Fully Convolutional Networks for Semantic Segmentation", section 4.3.
 MOMENTUM = 0.9
 # DeepLab's "poly" policy (Chen et al., "DeepLab", section 4.1.1).
 POLYNOMIAL_POWER = 0.9
 
 Inputs = dict[str, np.ndarray] | np.ndarray
-Logs = dict[str, float] | None
 
 
 class Reader(Protocol):
@@ -49,7 +45,7 @@ class Augment(Protocol):
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of a reader; with a seed, in a new order each epoch.
+    """Batches of a reader; with a seed, in a new order each epoch, see `begin`.
 
     Args:
         reader: the split.
@@ -67,8 +63,7 @@ class Batches(keras.utils.PyDataset):
     ) -> None:
         super().__init__()
         self.reader, self.batch_size, self.seed, self.augment = reader, batch_size, seed, augment
-        self.epoch = 0
-        self._reorder()
+        self.begin(0)
 
     def __len__(self) -> int:
         return math.ceil(len(self.reader) / self.batch_size)
@@ -80,59 +75,12 @@ class Batches(keras.utils.PyDataset):
             inputs, masks = self.augment(inputs, masks, (self.seed, self.epoch, index))
         return inputs, masks
 
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
-        self._reorder()
-
-    def _reorder(self) -> None:
+    def begin(self, epoch: int) -> None:
+        """Set the order, and the changes, of an epoch; epoch 0 is before the first step."""
+        self.epoch = epoch
         self.order = np.arange(len(self.reader))
         if self.seed is not None:
-            np.random.default_rng((self.seed, self.epoch)).shuffle(self.order)
-
-
-class BestWeights(keras.callbacks.Callback):
-    """Ends on the weights of the epoch with the best validation mean IoU, the first of equals.
-
-    Args:
-        start: what was measured before the first step, as epoch 0.
-    """
-
-    def __init__(self, start: dict[str, float]) -> None:
-        super().__init__()
-        self.best = start["val_mean_iou"]
-
-    def on_train_begin(self, logs: Logs = None) -> None:
-        self.weights = self.model.get_weights()
-
-    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        if logs["val_mean_iou"] > self.best:
-            self.best = logs["val_mean_iou"]
-            self.weights = self.model.get_weights()
-
-    def on_train_end(self, logs: Logs = None) -> None:
-        self.model.set_weights(self.weights)
-
-
-class HistoryFile(keras.callbacks.Callback):
-    """Writes history.csv, a row an epoch as soon as the epoch is over."""
-
-    def __init__(self, path: Path, start: dict[str, float]) -> None:
-        super().__init__()
-        self.file = outputs.fresh_file(path).open("w", newline="")
-        self.writer = csv.DictWriter(self.file, COLUMNS, lineterminator="\n")
-        self.writer.writeheader()
-        self._row(0, start)
-
-    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        self._row(epoch + 1, logs)
-
-    def on_train_end(self, logs: Logs = None) -> None:
-        self.file.close()
-
-    def _row(self, epoch: int, logs: dict[str, float]) -> None:
-        values = {name: round(logs[name], 6) for name in COLUMNS[1:]}
-        self.writer.writerow({"epoch": epoch} | values)
-        self.file.flush()
+            np.random.default_rng((self.seed, epoch)).shuffle(self.order)
 
 
 @keras.saving.register_keras_serializable("stages")
@@ -214,11 +162,11 @@ def fit(
     validation: Batches,
     settings: Train,
     name: str,
-    history: Path,
+    progress: Progress,
     policy: str = "float32",
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
-    """Train a model in place, to its best epoch.
+    """Train a model in place, to its best epoch, from the last epoch that `progress` has.
 
     Args:
         model: of what `batches` hold, to logits, float32 (batch, height, width, classes).
@@ -227,7 +175,7 @@ def fit(
         validation: the validation split.
         settings: how to train.
         name: of the variant, for messages.
-        history: a CSV file to write, a row an epoch, the start as epoch 0.
+        progress: notes each epoch.
         policy: dtype policy that the trained layers run under.
         callbacks: more of Keras's.
 
@@ -240,31 +188,36 @@ def fit(
         metrics=[MeanIoU(loss.classes), PixelAccuracy(loss.classes)],
         jit_compile=compiles(),
     )
-    measure = partial(model.evaluate, return_dict=True, verbose=0)
-    start = measure(batches) | {f"val_{k}": v for k, v in measure(validation).items()}
-    callbacks = [
-        *callbacks,
-        keras.callbacks.TerminateOnNaN(),
-        BestWeights(start),
-        HistoryFile(history, start),
-        TqdmCallback(epochs=settings.epochs, desc=f"train {name}"),
-    ]
-    if settings.patience is not None:
-        callbacks.append(
-            keras.callbacks.EarlyStopping("val_mean_iou", patience=settings.patience, mode="max")
-        )
-    done = model.fit(
+    model.optimizer.build(model.trainable_variables)
+    progress.set_model(model)
+    if not progress.restore():
+        measure = partial(model.evaluate, return_dict=True, verbose=0)
+        start = measure(batches)
+        progress.start(start | {f"val_{k}": v for k, v in measure(validation).items()})
+    done = len(progress.rows) - 1
+    if done:
+        print(f"{name} goes on after epoch {done} of {settings.epochs}")
+    model.fit(
         batches,
         validation_data=validation,
-        epochs=settings.epochs,
+        initial_epoch=done,
+        epochs=done if progress.ended else settings.epochs,
         # `batches` has its own order; Keras would shuffle the batches once more.
         shuffle=False,
         verbose=0,
-        callbacks=callbacks,
+        callbacks=[
+            *callbacks,
+            keras.callbacks.LambdaCallback(
+                on_epoch_begin=lambda epoch, _: batches.begin(epoch + 1)
+            ),
+            keras.callbacks.TerminateOnNaN(),
+            progress,
+            TqdmCallback(epochs=settings.epochs, desc=f"train {name}"),
+        ],
     )
-    if not math.isfinite(done.history["loss"][-1]):
+    if not math.isfinite(progress.rows[-1]["loss"]):
         raise UserError(
-            f"the loss of {name} is no longer finite in epoch {len(done.history['loss'])}; "
+            f"the loss of {name} is no longer finite in epoch {len(progress.rows) - 1}; "
             f"lower variants.{name}.learning_rate or train.learning_rate "
             f"(it was {settings.learning_rate:g})"
         )

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import keras
 from keras import KerasTensor, layers, ops
-from pydantic import BaseModel
 
-from stages.shared import outputs
+from stages.shared import manifest
+from stages.shared.manifest import Manifest
 
 # Mean of ImageNet's training pictures, BGR, 0 to 255 (keras.applications.imagenet_utils, "caffe").
 IMAGENET_MEAN_BGR = (103.939, 116.779, 123.68)
@@ -22,6 +22,7 @@ COARSEST_STRIDE = 32
 # Stride of a tap in pixels, and the layer whose activations it is.
 TAPS = {8: "pool3", 16: "pool4", 32: "fc7"}
 BACKBONE_DIR = Path("models/backbone")
+WEIGHTS_FILE, CONFIG_FILE = "backbone.weights.h5", "backbone.json"
 # In the folder of a variant that trained the whole network.
 OWN_BACKBONE = "backbone"
 
@@ -59,11 +60,18 @@ NETWORKS = {
 }
 
 
-class BackboneConfig(BaseModel):
-    """What a stored backbone is: an entry of `NETWORKS` and the share of its channels it has."""
+class BackboneConfig(Manifest):
+    """What a stored backbone is.
+
+    Attributes:
+        network: an entry of `NETWORKS`.
+        width: share of its channels.
+        weights: SHA-256 of the file of weights.
+    """
 
     network: str
     width: float
+    weights: str
 
 
 @keras.saving.register_keras_serializable("stages")
@@ -162,19 +170,36 @@ def copy_classifier(model: keras.Model, classifier: keras.Model) -> None:
         layer.set_weights([kernel.reshape(layer.kernel.shape), bias])
 
 
-def save(model: keras.Model, config: BackboneConfig, folder: Path = BACKBONE_DIR) -> None:
-    """Write a backbone's weights and what it takes to build it again."""
-    outputs.fresh_folder(folder)
-    model.save_weights(folder / "backbone.weights.h5")
-    (folder / "backbone.json").write_text(config.model_dump_json(indent=2) + "\n")
+def save(model: keras.Model, width: float, folder: Path) -> BackboneConfig:
+    """Write a backbone's weights, and what it takes to build it again, into a folder."""
+    folder.mkdir(exist_ok=True)
+    model.save_weights(folder / WEIGHTS_FILE)
+    weights = manifest.digest(folder / WEIGHTS_FILE)
+    config = BackboneConfig(network=model.name, width=width, weights=weights)
+    config.write(folder / CONFIG_FILE)
+    return config
 
 
 def load(folder: Path = BACKBONE_DIR, dtype: str = "float32") -> keras.Model:
-    """Build a stored backbone under a Keras dtype policy."""
+    """Build a stored backbone under a Keras dtype policy.
+
+    Raises:
+        UserError: a file is damaged, or of another version of the pipeline.
+    """
     config = load_config(folder)
+    manifest.require_whole({folder / WEIGHTS_FILE: config.weights})
     model = backbone(config.network, config.width, dtype=dtype)
-    model.load_weights(folder / "backbone.weights.h5")
+    model.load_weights(folder / WEIGHTS_FILE)
     return model
+
+
+def tap_shapes(model: keras.Model, image_size: tuple[int, int]) -> dict[str, tuple[int, int, int]]:
+    """Shape of each tap's activations, (height, width, channels), on a picture of this size."""
+    height, width = (-(-side // COARSEST_STRIDE) * COARSEST_STRIDE for side in image_size)
+    return {
+        tap: (height // stride, width // stride, model.output[tap].shape[-1])
+        for stride, tap in TAPS.items()
+    }
 
 
 def backbone_dir(variant_dir: Path) -> Path:
@@ -196,5 +221,9 @@ def reach(network: str) -> int:
 
 
 def load_config(folder: Path = BACKBONE_DIR) -> BackboneConfig:
-    """Read what a stored backbone is."""
-    return BackboneConfig.model_validate_json((folder / "backbone.json").read_text())
+    """Read what a stored backbone is.
+
+    Raises:
+        UserError: the file is damaged, or of another version of the pipeline.
+    """
+    return BackboneConfig.read(folder / CONFIG_FILE)

@@ -4,8 +4,8 @@ Textured shapes lie on cloudy ground. A shape's class shows in its outline, colo
 together; bars and rings are thinner than 32 pixels, so a coarse stride can't follow them.
 """
 
-from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -30,20 +30,25 @@ def labels(settings: DemoDataset) -> Labels:
     return Labels(dict(enumerate(CLASSES)) | dict.fromkeys(settings.ignore))
 
 
-def examples(settings: DemoDataset, seed: int) -> dict[str, Iterator[Example]]:
+def files(settings: DemoDataset) -> list[Path]:
+    """The files that the pictures come from: none, they are drawn."""
+    return []
+
+
+def examples(settings: DemoDataset, seed: int) -> dict[str, list[Example]]:
     """The pictures of each split; each is drawn from (seed, split, index) alone.
 
     Args:
         settings: of the data set.
         seed: non-negative; another seed draws other pictures.
     """
-    return {split: _examples(settings, split, seed) for split in SPLITS}
-
-
-def _examples(settings: DemoDataset, split: str, seed: int) -> Iterator[Example]:
-    for index in range(getattr(settings.splits, split)):
-        key = (seed, SPLITS.index(split), index)
-        yield Example(f"{split}-{index:05d}", partial(draw, settings.image_size, key))
+    return {
+        split: [
+            Example(f"{split}-{index:05d}", partial(draw, settings.image_size, (seed, part, index)))
+            for index in range(getattr(settings.splits, split))
+        ]
+        for part, split in enumerate(SPLITS)
+    }
 
 
 def draw(size: Size, key: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import glob
 import hashlib
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -66,6 +66,12 @@ def labels(settings: FolderDataset) -> Labels:
     if not has_colours(settings):
         return Labels(names)
     return Labels({int(colour[1:], 16): name for colour, name in names.items()}, colours=True)
+
+
+def files(settings: FolderDataset) -> Iterator[Path]:
+    """The files that the pictures, masks, lists and names of classes come from."""
+    for folder, _, names in os.walk(settings.root, followlinks=True):
+        yield from (Path(folder, name) for name in names)
 
 
 def examples(settings: FolderDataset, seed: int) -> dict[str, list[Example]]:

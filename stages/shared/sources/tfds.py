@@ -26,6 +26,16 @@ def labels(settings: TfdsDataset) -> Labels:
     return Labels(settings.classes | dict.fromkeys(settings.ignore))
 
 
+def files(settings: TfdsDataset) -> Iterator[Path]:
+    """The files that the pictures come from: the archives, and what TFDS has prepared."""
+    import tensorflow_datasets as tfds
+
+    name = settings.name.split(":")[0].split("/")[0]
+    data_dir = Path(settings.data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    for folder in (Path(settings.root), data_dir / name):
+        yield from folder.rglob("*")
+
+
 def examples(settings: TfdsDataset, seed: int) -> dict[str, Iterator[Example]]:
     """The pictures of each split in the data set's own order, still encoded.
 
@@ -34,13 +44,9 @@ def examples(settings: TfdsDataset, seed: int) -> dict[str, Iterator[Example]]:
         seed: not used; the split expressions fix the choice.
 
     Raises:
-        UserError: the data set, a feature or a split is not there, or can't be downloaded; as soon
-            as a split's first picture is asked for.
+        UserError: the data set or a feature is not there, or can't be downloaded; or, as soon as a
+            split's first picture is asked for, the split is not there.
     """
-    return {split: _examples(settings, split) for split in SPLITS}
-
-
-def _examples(settings: TfdsDataset, split: str) -> Iterator[Example]:
     import tensorflow_datasets as tfds
 
     builder = _prepared(settings)
@@ -52,6 +58,14 @@ def _examples(settings: TfdsDataset, split: str) -> Iterator[Example]:
                 f"params.yaml: dataset.{key} is {feature!r}, which is no picture feature of "
                 f"{settings.name}; it has {', '.join(images) or 'none'}"
             )
+    return {split: _examples(builder, settings, split) for split in SPLITS}
+
+
+def _examples(
+    builder: "tfds.core.DatasetBuilder", settings: TfdsDataset, split: str
+) -> Iterator[Example]:
+    import tensorflow_datasets as tfds
+
     expression = getattr(settings.splits, split)
     try:
         records = builder.as_dataset(

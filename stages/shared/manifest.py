@@ -1,0 +1,95 @@
+"""What a stage writes says what it is: JSON with a schema version, and a digest of each file.
+
+A stage that reads such files first makes sure that they are whole and belong together.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stages.shared.errors import UserError
+from stages.shared.ordered_map import ordered_map
+
+# Raised whenever a file that one stage writes and another reads changes its form.
+SCHEMA_VERSION = 2
+
+
+class Manifest(BaseModel):
+    """A JSON file that describes what lies beside it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the file.
+
+        Raises:
+            UserError: it is missing, damaged, or of another version of the pipeline.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            if any(finding["loc"] == ("schema_version",) for finding in error.errors()):
+                raise UserError(
+                    f"{path} is of another version of this pipeline; `dvc repro` makes it anew"
+                ) from None
+            finding = error.errors()[0]
+            where = ".".join(map(str, finding["loc"]))
+            raise UserError(
+                damaged(path, ": ".join(filter(None, (where, finding["msg"]))))
+            ) from None
+
+    def write(self, path: Path) -> None:
+        """Write the file; the same content gives the same bytes."""
+        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(text: str) -> str:
+    """SHA-256 of a text, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def require_whole(digests: Mapping[Path, str]) -> None:
+    """Fail on a file that is not what it was when its digest was taken; reads them on all cores.
+
+    Raises:
+        UserError: names the first such file.
+    """
+    for path, found in ordered_map(lambda path: (path, digest(path)), digests):
+        if found != digests[path]:
+            raise UserError(damaged(path, "its bytes are not those that were written"))
+
+
+def damaged(path: Path, reason: str) -> str:
+    """What to say of a file that is not whole."""
+    return (
+        f"{path} is damaged: {reason}; `dvc repro --force --single-item {maker(path)}` writes it "
+        "anew"
+    )
+
+
+def maker(path: Path) -> str:
+    """The stage that writes a file."""
+    match path.parts:
+        case ("data", "records" | "dataset.json", *_):
+            return "prepare"
+        case ("data", "features", *_):
+            return "features"
+        case ("data", "evaluation", variant, *_):
+            return f"evaluate@{variant}"
+        case ("models", "backbone", *_):
+            return "backbone"
+        case ("models", variant, *_):
+            return f"train@{variant}"
+    return "STAGE"
