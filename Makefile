@@ -12,7 +12,7 @@ VARIANT ?= fcn8s
 OUT ?= predicted
 PICTURES ?=
 
-.PHONY: demo pets predict app test benchmark install
+.PHONY: demo pets predict app reproduce check test benchmark soak install
 
 demo: $(VENV)/installed
 	python -m stages.check
@@ -34,11 +34,23 @@ predict: $(VENV)/installed
 app: $(VENV)/app-installed
 	python -m app
 
+# Runs the last commit's pipeline in a clone, and compares every byte with what dvc.lock says.
+reproduce: $(VENV)/installed
+	python -m stages.reproduce
+
+check: $(VENV)/tests-installed
+	ruff check
+	ruff format --check
+	mypy
+
 test: $(VENV)/tests-installed
-	python -m pytest tests
+	python -m pytest tests --cov
 
 benchmark: $(VENV)/installed
 	python -m benchmarks.run
+
+soak: $(VENV)/installed
+	python -m benchmarks.soak
 
 install: $(VENV)/installed
 

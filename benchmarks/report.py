@@ -1,5 +1,6 @@
 """The benchmark's results as Markdown tables, goals beside figures."""
 
+from collections.abc import Sequence
 from typing import Any
 
 GIB = 2**30
@@ -122,7 +123,7 @@ def rates(results: dict[str, Any]) -> str:
     return table((f"rates on arrays, Keras on {found['backend']}", ""), rows)
 
 
-def table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A Markdown table."""
     lines = [columns, ("---",) * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -25,6 +26,8 @@ COMPARISON_DIR = REPORTS_DIR / "comparison"
 OUTS = ("curves.csv", "iou.csv", "learning_curves.png", "pictures")
 PANELS = {"loss": "loss", "pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU"}
 PANEL_INCHES = 2.6
+# A dollar in the name of a class or a picture is a dollar.
+rcParams["text.parse_math"] = False
 
 
 class Shown(NamedTuple):

@@ -78,6 +78,9 @@ class Computation:
         dataset: what the records hold.
         batch_size: pictures at once.
         staging: of the features.
+
+    Attributes:
+        moments: of each tap over the training split so far.
     """
 
     def __init__(
@@ -85,15 +88,21 @@ class Computation:
     ) -> None:
         self.backbone, self.dataset, self.batch_size = backbone, dataset, batch_size
         self.staging, self.folder = staging, staging.folder(FEATURES_DIR)
+        self.moments: dict[str, Moments] = {}
 
-    def shards(self, split: str) -> list[ComputedShard]:
-        """The features of a split, shard by shard."""
+    def shards(self, split: str) -> list[FeatureShard]:
+        """Compute the features of a split, shard by shard."""
         computed = []
         pictures = self.dataset.pictures(split)
         with tqdm(total=pictures, desc=f"features {split}", unit="picture") as progress:
             for number, shard in enumerate(self.dataset.shards[split]):
                 make = partial(self._shard, split, number, shard, progress)
-                computed.append(self.staging.part(f"{split}-{number:05d}", ComputedShard, make))
+                part = self.staging.part(f"{split}-{number:05d}", ComputedShard, make)
+                for tap, moments in part.moments.items():
+                    self.moments[tap] = self.moments.get(tap, Moments()) + moments
+                computed.append(
+                    FeatureShard(number=number, pictures=shard.pictures, files=part.files)
+                )
                 # The pictures of a shard that was taken over have not been counted.
                 progress.n = sum(s.pictures for s in self.dataset.shards[split][: number + 1])
                 progress.refresh()
@@ -128,40 +137,19 @@ def features() -> None:
     made_from = outputs.origin(settings, policy, dataset, config)
     with outputs.writing(FEATURES_DIR, made_from=made_from, need=need) as staging:
         computation = Computation(backbone, dataset, settings.batch_size, staging)
-        computed = {split: computation.shards(split) for split in SPLITS}
-        described = describe(dataset, config.weights, policy, shapes, computed)
-        described.write(staging.folder(FEATURES_DIR) / FEATURES_FILE)
-
-
-def describe(
-    dataset: Dataset,
-    weights: str,
-    policy: str,
-    shapes: dict[str, tuple[int, int, int]],
-    computed: dict[str, list[ComputedShard]],
-) -> Features:
-    """What features.json says of these shards, made with weights of this digest."""
-    taps = {}
-    for tap, shape in shapes.items():
-        moments = sum((shard.moments[tap] for shard in computed["train"]), start=Moments())
-        taps[tap] = Tap(shape=shape, mean=moments.mean, deviation=moments.deviation)
-    return Features(
-        records=dataset.digest,
-        backbone=weights,
-        precision=policy,
-        image_size=dataset.image_size,
-        classes=dataset.classes,
-        taps=taps,
-        shards={
-            split: [
-                FeatureShard(number=number, pictures=shard.pictures, files=part.files)
-                for number, (shard, part) in enumerate(
-                    zip(dataset.shards[split], computed[split], strict=True)
-                )
-            ]
-            for split in SPLITS
-        },
-    )
+        shards = {split: computation.shards(split) for split in SPLITS}
+        Features(
+            records=dataset.digest,
+            backbone=config.weights,
+            precision=policy,
+            image_size=dataset.image_size,
+            classes=dataset.classes,
+            taps={
+                tap: Tap(shape=shapes[tap], mean=moments.mean, deviation=moments.deviation)
+                for tap, moments in computation.moments.items()
+            },
+            shards=shards,
+        ).write(staging.folder(FEATURES_DIR) / FEATURES_FILE)
 
 
 def run(backbone: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:

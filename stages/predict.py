@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -204,10 +204,17 @@ def write(out: Path, picture: Loaded, mask: np.ndarray, classes: int) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(mask, "P")
     image.putpalette(colours(classes).tobytes())
-    image.save(f"{target}.png")
+    _save(image, Path(f"{target}.png"), "PNG")
     if picture.picture is not None:
         shown = overlay(picture.picture, mask, classes, OPACITY)
-        Image.fromarray(shown).save(f"{target}.overlay.jpg", quality=JPEG_QUALITY)
+        _save(Image.fromarray(shown), Path(f"{target}.overlay.jpg"), "JPEG", quality=JPEG_QUALITY)
+
+
+def _save(image: Image.Image, path: Path, kind: str, **options: Any) -> None:
+    """Write a picture so that under its name there is never half of it."""
+    beside = path.with_name(f"{path.name}.new")
+    image.save(beside, kind, **options)
+    beside.replace(path)
 
 
 def write_classes(path: Path, classes: list[str]) -> None:

@@ -128,7 +128,7 @@ class Preparation:
             name=example.name,
             split=split,
             size=mask.shape,
-            digest=hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).hexdigest(),
+            digest=hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest(),
             classes=sorted(set(np.unique(fitted[1]).tolist()) - {IGNORED}),
         )
         return Prepared(Record(example.name, *fitted), facts)
@@ -193,7 +193,7 @@ def describe(
     settings: AnyDataset, classes: list[str], shards: dict[str, list[PreparedShard]]
 ) -> Dataset:
     """What dataset.json says of these shards."""
-    counts = {split: sum(np.array(shard.pixels) for shard in shards[split]) for split in SPLITS}
+    counts = {split: np.sum([s.pixels for s in shards[split]], axis=0) for split in SPLITS}
     return Dataset(
         source=settings.model_dump(mode="json", exclude={"root", "data_dir", "manual_dir"}),
         image_size=settings.image_size,

@@ -17,6 +17,7 @@ from PIL import Image
 import stages  # noqa: F401  sets TensorFlow's environment before any test imports it
 
 ROOT = Path(__file__).resolve().parent.parent
+FAULTS = ROOT / "tests/faults"
 COPIED = (
     "dvc.yaml",
     ".dvcignore",
@@ -58,24 +59,38 @@ class Project:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
+    @property
+    def counts(self) -> Path:
+        """Of the built project: a folder that tells how many things each stage did."""
+        return self.folder.with_name("counts")
+
+    def run(
+        self, *command: str, check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess:
         """Run a command in the folder, with this Python's programs first in the path."""
-        programs = str(Path(sys.executable).parent)
-        environment = os.environ | {
-            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-            "GIT_CONFIG_GLOBAL": os.devnull,
-        }
-        environment.pop("PYTHONPATH", None)
-        done = subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
-        )
+        with self.start(*command, **environment) as process:
+            stdout, stderr = process.communicate()
+        done = subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
+    def start(self, *command: str, **environment: str) -> subprocess.Popen:
+        """Start a command as `run` does, in a process group of its own."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        inherited = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=inherited | {"PATH": path, "GIT_CONFIG_GLOBAL": os.devnull} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
     def repro(self) -> list[str]:
         """`dvc repro`; the stages that it ran, in order."""
-        done = self.run("dvc", "repro")
-        return re.findall(r"^Running stage '(.+)':$", done.stdout, re.MULTILINE)
+        return stages_run(self.run("dvc", "repro").stdout)
 
     def stage(self, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         """Run a stage's module, as dvc.yaml does."""
@@ -113,6 +128,11 @@ class Project:
         self.run("git", *author, "commit", "--quiet", "--message", "state")
 
 
+def stages_run(printed: str) -> list[str]:
+    """The stages that a `dvc repro` says it ran, in order."""
+    return re.findall(r"^Running stage '(.+)':$", printed, re.MULTILINE)
+
+
 def copy_project(folder: Path) -> Project:
     """A tiny copy of the project that has not run yet."""
     for name in COPIED:
@@ -139,7 +159,8 @@ def fresh_project(tmp_path: Path) -> Project:
 def built_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A tiny project after `dvc repro`, committed; tests leave it as they found it."""
     project = copy_project(tmp_path_factory.mktemp("built") / "project")
-    project.repro()
+    project.counts.mkdir()
+    project.run("dvc", "repro", PYTHONPATH=str(FAULTS), FAULT_COUNTS=str(project.counts))
     project.commit()
     return project
 
@@ -151,3 +172,16 @@ def project(built_project: Project) -> Project:
     built_project.run("git", "checkout", "--quiet", ".")
     built_project.run("git", "clean", "--quiet", "--force", "-d")
     built_project.run("dvc", "checkout", "--quiet", "--force")
+
+
+@pytest.fixture
+def in_project(built_project: Project, tmp_path: Path, monkeypatch) -> Project:
+    """A copy of the built tiny project, as the current folder."""
+    shutil.copytree(
+        built_project.folder, tmp_path / "copy", ignore=shutil.ignore_patterns(".git", "cache")
+    )
+    for path in (tmp_path / "copy").rglob("*"):
+        if path.is_file():
+            path.chmod(0o644)
+    monkeypatch.chdir(tmp_path / "copy")
+    return Project(tmp_path / "copy")

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import shutil
 from pathlib import Path
 
 import keras
@@ -18,19 +17,6 @@ from stages.shared.dataset import Dataset
 from stages.shared.measures import MeanIoU, PixelAccuracy
 
 from .conftest import Project
-
-
-@pytest.fixture
-def in_project(built_project: Project, tmp_path: Path, monkeypatch) -> Project:
-    """A copy of the built tiny project, as the current folder."""
-    shutil.copytree(
-        built_project.folder, tmp_path / "copy", ignore=shutil.ignore_patterns(".git", "cache")
-    )
-    for path in (tmp_path / "copy").rglob("*"):
-        if path.is_file():
-            path.chmod(0o644)
-    monkeypatch.chdir(tmp_path / "copy")
-    return Project(tmp_path / "copy")
 
 
 def history(name: str) -> list[dict[str, float]]:

@@ -12,7 +12,6 @@ Batches are read from the files as they are asked for, so the activations never 
 `features.json` describes them all.
 """
 
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -146,7 +145,8 @@ class Decode(layers.Layer):
 
 def on_stored(head: keras.Model) -> keras.Model:
     """The same head, with the same weights, on what `SplitReader.take` returns."""
-    inputs, taps = {}, {}
+    inputs: dict[str, KerasTensor] = {}
+    taps: dict[str, KerasTensor] = {}
     for tap, activations in head.input.items():
         values = keras.Input(activations.shape[1:], dtype="uint8", name=tap)
         steps = keras.Input(activations.shape[-1:], name=f"{tap}_step")
@@ -202,7 +202,7 @@ class ShardWriter:
             shape = (self.pictures, *array.shape[1:])
             header = {"descr": array.dtype.str, "fortran_order": False, "shape": shape}
             npy.write_array_header_1_0(file, header)
-        self._files[name].write(np.ascontiguousarray(array))
+        self._files[name].write(np.ascontiguousarray(array).data)
 
 
 class StoredArray:
@@ -228,7 +228,8 @@ class StoredArray:
                 version = npy.read_magic(file)
                 found = npy.read_array_header_1_0(file) if version == (1, 0) else version
                 self.start = file.tell()
-        except (ValueError, SyntaxError, struct.error) as error:
+        except Exception as error:
+            # NumPy reads the header as Python, and raises whatever that stumbles over.
             raise UserError(manifest.damaged(path, str(error))) from None
         size = path.stat().st_size
         if found != (shape, False, dtype) or size != self.start + shape[0] * self.row_bytes:
@@ -239,7 +240,7 @@ class StoredArray:
         """Read one picture's entry into `out`, which has its shape and dtype."""
         with self.path.open("rb", buffering=0) as file:
             file.seek(self.start + row * self.row_bytes)
-            file.readinto(out)
+            file.readinto(out.data)
 
 
 class SplitReader:

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from stages.shared.schema import Count, Section, Splits, Text
+from stages.shared.schema import Count, Section, Splits, Text, shown
 
 SMALLEST_SIDE = 32
 MAX_LABEL = 2**16 - 1
@@ -28,8 +28,8 @@ def _image_size(value: Any) -> tuple[int, int]:
     sides = value if isinstance(value, list) else [value, value]
     if len(sides) != 2 or any(type(side) is not int or side < SMALLEST_SIDE for side in sides):
         raise ValueError(
-            f"it is {value!r}; it should be one number of pixels, or [height, width], none below "
-            f"{SMALLEST_SIDE}"
+            f"it is {shown(value)}; it should be one number of pixels, or [height, width], "
+            f"none below {SMALLEST_SIDE}"
         )
     return sides[0], sides[1]
 
@@ -38,7 +38,9 @@ def _inside_root(path: str) -> str:
     """Check a path or pattern that is relative to `root`."""
     parts = PurePosixPath(path)
     if parts.is_absolute() or ".." in parts.parts:
-        raise ValueError(f"it is {path!r}; it should be relative to dataset.root, and inside it")
+        raise ValueError(
+            f"it is {shown(path)}; it should be relative to dataset.root, and inside it"
+        )
     return path
 
 
@@ -57,9 +59,9 @@ def _classes(value: Any) -> dict[int, str] | dict[str, str] | str:
     mapping = _is(dict[Label, Text] | dict[Colour, Text], value)
     if not mapping or not 2 <= len(set(value.values())) <= MAX_CLASSES:
         raise ValueError(
-            f"it is {value!r}; it should be the path of a text file with a name a line, or map "
-            f"labels (0 to {MAX_LABEL}), or colours (as '#ff8000', in quotes), to the names of 2 "
-            f"to {MAX_CLASSES} classes"
+            f"it is {shown(value)}; it should be the path of a text file with a name a line, or "
+            f"map labels (0 to {MAX_LABEL}), or colours (as '#ff8000', in quotes), to the names of "
+            f"2 to {MAX_CLASSES} classes"
         )
     return {key.lower() if isinstance(key, str) else key: name for key, name in value.items()}
 
@@ -68,8 +70,8 @@ def _ignore(value: Any) -> list[int] | list[str]:
     """Check a folder's `ignore`."""
     if not _is(list[Label] | list[Colour], value):
         raise ValueError(
-            f"it is {value!r}; it should be a list of labels (0 to {MAX_LABEL}) or of colours (as "
-            "'#ff8000', in quotes)"
+            f"it is {shown(value)}; it should be a list of labels (0 to {MAX_LABEL}) or of "
+            "colours (as '#ff8000', in quotes)"
         )
     return [label.lower() if isinstance(label, str) else label for label in value]
 
@@ -78,8 +80,8 @@ def _fraction(value: Any) -> float:
     """Check a share of pictures."""
     if type(value) not in (int, float) or not 0 < value < 1:
         raise ValueError(
-            f"it is {value!r}; it should be a share of the pictures, above 0 and below 1, such as "
-            "0.7"
+            f"it is {shown(value)}; it should be a share of the pictures, above 0 and below 1, "
+            "such as 0.7"
         )
     return float(value)
 
@@ -203,7 +205,10 @@ class FolderDataset(Dataset):
     masks: InsideRoot
     splits: Annotated[FractionSplits | NamedSplits, Field(discriminator="by")]
     classes: Annotated[dict[int, str] | dict[str, str] | str, BeforeValidator(_classes)]
-    ignore: Annotated[list[int] | list[str], BeforeValidator(_ignore)] = Field(default_factory=list)
+    # A folder's labels may be colours.
+    ignore: Annotated[  # type: ignore[assignment]
+        list[int] | list[str], BeforeValidator(_ignore), Field(default_factory=list)
+    ]
 
     @model_validator(mode="after")
     def _ignored_labels_are_of_the_same_kind(self) -> Self:

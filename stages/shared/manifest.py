@@ -4,49 +4,54 @@ A stage that reads such files first makes sure that they are whole and belong to
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from stages.shared.errors import UserError
 from stages.shared.ordered_map import ordered_map
 
-# Raised whenever a file that one stage writes and another reads changes its form.
-SCHEMA_VERSION = 2
+DIGEST_KEY = "digest"
 
 
 class Manifest(BaseModel):
-    """A JSON file that describes what lies beside it."""
+    """A JSON file that describes what lies beside it, and ends with a digest of itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    # Raised whenever a file that one stage writes and another reads changes its form.
+    schema_version: Literal[2] = 2
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read the file.
 
         Raises:
-            UserError: it is missing, damaged, or of another version of the pipeline.
+            UserError: it is damaged, or of another version of the pipeline.
         """
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            if any(finding["loc"] == ("schema_version",) for finding in error.errors()):
+            content = json.loads(path.read_bytes())
+            if content.get("schema_version") != cls.model_fields["schema_version"].default:
                 raise UserError(
                     f"{path} is of another version of this pipeline; `dvc repro` makes it anew"
-                ) from None
-            finding = error.errors()[0]
-            where = ".".join(map(str, finding["loc"]))
-            raise UserError(
-                damaged(path, ": ".join(filter(None, (where, finding["msg"]))))
-            ) from None
+                )
+            expected = content.pop(DIGEST_KEY, None)
+            found = cls.model_validate_json(json.dumps(content))
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise UserError(damaged(path, str(error).splitlines()[0])) from None
+        if digest_of(found.model_dump_json()) != expected:
+            raise UserError(damaged(path, "it is not what was written"))
+        return found
 
     def write(self, path: Path) -> None:
         """Write the file; the same content gives the same bytes."""
-        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        content = json.loads(self.model_dump_json())
+        content[DIGEST_KEY] = digest_of(self.model_dump_json())
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        path.write_text(text, encoding="utf-8")
 
 
 def digest(path: Path) -> str:
@@ -68,7 +73,7 @@ def require_whole(digests: Mapping[Path, str]) -> None:
     """
     for path, found in ordered_map(lambda path: (path, digest(path)), digests):
         if found != digests[path]:
-            raise UserError(damaged(path, "its bytes are not those that were written"))
+            raise UserError(damaged(path, "it is not what was written"))
 
 
 def damaged(path: Path, reason: str) -> str:

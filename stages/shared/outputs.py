@@ -9,7 +9,6 @@ A stage that is killed leaves nothing where its outs should be. Started again wi
 data and parameters, it takes over the finished parts.
 """
 
-import errno
 import os
 import shutil
 import sys
@@ -20,9 +19,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import filelock
-from tqdm import tqdm
 
-from stages.shared import manifest, stopping
+from stages.shared import disk, manifest, stopping
 from stages.shared.errors import UserError
 from stages.shared.manifest import Manifest
 
@@ -91,9 +89,7 @@ class Staging:
             manifest.require_whole({content / file: d for file, d in found.files.items()})
             part = found
         if part is not None and not self._finished:
-            print(
-                f"{self._first.parent.parent / self._first.name}/ goes on where it was interrupted"
-            )
+            print(f"{self._first.name}: going on where an earlier run was interrupted")
         if part is None:
             part = make()
             for file in part.files:
@@ -175,15 +171,15 @@ def writing(*outs: Path, made_from: str | None = None, need: int = 0) -> Iterato
         ) from None
     try:
         staging.begin(made_from)
-        _require_space(first, need - staging.size())
+        disk.require_space(first, need - staging.size())
         yield staging
         staging.commit()
     except BaseException as error:
-        space = _no_space(error) and _space_needed(first, need, staging.size())
+        full = disk.told_full(error, first, need, staging.size())
         if not staging.resumable():
             staging.remove()
-        if space:
-            raise UserError(space) from None
+        if full:
+            raise full from None
         raise
     finally:
         # Only its holder removes it; `filelock` makes sure that a lock it takes is still there.
@@ -202,7 +198,7 @@ def origin(*facts: object) -> str:
             all modules of the pipeline that are loaded, and the packages, count by themselves.
     """
     names = [name for name in sys.modules if name.split(".")[0] in ("__main__", "stages")]
-    code = {getattr(sys.modules[name], "__file__", None) for name in names} - {None}
+    code = {getattr(sys.modules[name], "__file__", None) or "" for name in names} - {""}
     versions = [version(package) for package in PACKAGES]
     return manifest.digest_of(
         repr((facts, [manifest.digest(Path(file)) for file in sorted(code)], versions, sys.version))
@@ -232,35 +228,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _require_space(out: Path, need: int) -> None:
-    if need > (free := shutil.disk_usage(out.parent).free):
-        raise UserError(
-            f"{out} needs {_bytes(need)} more, and the disk of {out.parent.resolve()} has "
-            f"{_bytes(free)} free; make room and `dvc repro` again"
-        )
-
-
-def _space_needed(out: Path, need: int, written: int) -> str:
-    free = shutil.disk_usage(out.parent).free
-    wanted = _bytes(need) if need else f"more than {_bytes(written + free)}"
-    return (
-        f"the disk is full: {out} needs {wanted} in all, {_bytes(written)} are written, and the "
-        f"disk of {out.parent.resolve()} has {_bytes(free)} free; make room and `dvc repro` again"
-    )
-
-
-def _no_space(error: BaseException | None) -> bool:
-    """Whether an error says that the disk is full; libraries in C++ say so in their text alone."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left on device" in str(error) or "errno = 28" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _bytes(size: int) -> str:
-    return tqdm.format_sizeof(size, "B")

@@ -20,7 +20,7 @@ from pydantic import (
 
 from stages.shared.dataset_params import AnyDataset
 from stages.shared.errors import UserError
-from stages.shared.schema import Count, Section, Text, validate
+from stages.shared.schema import Count, Section, Text, shown, validate
 
 PARAMS_FILE = Path("params.yaml")
 # Folders of models/ and reports/ that belong to other stages.
@@ -48,7 +48,7 @@ def _class_weights(value: Any) -> dict[str, float] | str | None:
         return TypeAdapter(dict[str, Rate]).validate_python(value)
     except ValidationError:
         raise ValueError(
-            f"it is {value!r}; it should be balanced, null, or a mapping of class names to "
+            f"it is {shown(value)}; it should be balanced, null, or a mapping of class names to "
             "weights above 0"
         ) from None
 
@@ -137,11 +137,10 @@ class Augmentation(Section):
 
 
 # A variant may set any key of `train`; those that it does not set are not in `model_fields_set`.
-TrainOverrides = create_model(
-    "TrainOverrides",
-    __base__=Section,
-    **{name: (field.rebuild_annotation(), None) for name, field in Train.model_fields.items()},
-)
+_optional: dict[str, Any] = {
+    name: (field.rebuild_annotation(), None) for name, field in Train.model_fields.items()
+}
+TrainOverrides = create_model("TrainOverrides", __base__=Section, **_optional)
 
 
 class Variant(TrainOverrides):

@@ -20,6 +20,9 @@ LABELS_16_BIT = ("I;16", "I;16L", "I;16B", "I")
 DEEP_PICTURES = (*LABELS_16_BIT, "F")
 # About ImageNet's mean, which the backbone subtracts, so that a border is nothing to it.
 PADDING_RGB = (124, 117, 104)
+# All that Pillow reads but PostScript, which is a program that Ghostscript would run.
+Image.init()
+FORMATS = tuple(sorted(set(Image.OPEN) - {"EPS"}))
 # How many unnamed labels an error lists.
 MOST_LISTED = 8
 
@@ -162,11 +165,12 @@ def _packed_colours(mask: Image.Image) -> np.ndarray:
 
 def _open(content: bytes, what: str) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
         image.load()
     except UnidentifiedImageError:
         raise BadPictureError(f"the {what} is no image of any known format") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:
+        # Pillow's readers raise whatever a damaged file makes them stumble over.
         raise BadPictureError(f"the {what} does not decode: {error}") from None
     return image
 

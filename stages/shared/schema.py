@@ -1,6 +1,7 @@
 """What every section of params.yaml is made of, and its mistakes in the words of params.yaml."""
 
 import difflib
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args
 
@@ -13,6 +14,9 @@ TAGS = {"source": ("demo", "folder", "tfds"), "by": ("folder", "fraction", "list
 UNION_TAGS = {tag for tags in TAGS.values() for tag in tags}
 
 SPLITS = ("train", "validation", "test")
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxstring = 2, 12, 12, 200
 
 Count = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
@@ -74,20 +78,32 @@ def _sentences(
             sentences.append(f"{key} is not a key of the pipeline; {hint}")
         elif finding["type"] == "value_error":
             sentences.append(": ".join(filter(None, (key, str(finding["ctx"]["error"])))))
-        elif finding["loc"][-1] == "[key]":
+        elif finding["loc"][-1:] == ("[key]",):
             sentences.append(f"{key}: a variant's name may hold letters, digits, - and _ alone")
         elif finding["type"].startswith("union_tag"):
             tag = finding["ctx"]["discriminator"].strip("'")
-            known = " or ".join([", ".join(TAGS[tag][:-1]), TAGS[tag][-1]])
-            sentences.append(f"{key}.{tag} is {finding['input'].get(tag)!r}; it should be {known}")
+            wanted = " or ".join([", ".join(TAGS[tag][:-1]), TAGS[tag][-1]])
+            sentences.append(
+                f"{key}.{tag} is {shown(finding['input'].get(tag))}; it should be {wanted}"
+            )
         elif finding["type"] in ("model_type", "model_attributes_type"):
-            known = ", ".join(_known_keys((*keys, ""), root))
-            sentences.append(f"{key} is {finding['input']!r}; it should hold the keys {known}")
+            wanted = ", ".join(_known_keys((*keys, ""), root))
+            sentences.append(
+                f"{key} is {shown(finding['input'])}; it should hold the keys {wanted}"
+            )
         else:
             wanted = finding["msg"].replace("Input should", "it should")
             wanted = wanted.replace("a valid string", "text")
-            sentences.append(f"{key} is {finding['input']!r}; {wanted}")
+            sentences.append(f"{key} is {shown(finding['input'])}; {wanted}")
     return sentences + [f"{'.'.join(keys)} is missing" for keys in missing]
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: as Python writes it, cut where it is long or deep.
+
+    YAML's aliases can make of a few lines a value that has no end.
+    """
+    return _SHORT.repr(value)
 
 
 def _keys(location: tuple[str | int, ...], value: Any) -> tuple[str, ...]:

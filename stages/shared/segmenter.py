@@ -36,10 +36,11 @@ class Tile(NamedTuple):
     @property
     def inner(self) -> tuple[slice, slice]:
         """`kept`, counted from the corner of `read`."""
-        return tuple(
+        rows, columns = (
             slice(kept.start - read.start, kept.stop - read.start)
             for read, kept in zip(self.read, self.kept, strict=True)
         )
+        return rows, columns
 
 
 def trained_variants() -> list[str]:

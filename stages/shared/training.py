@@ -72,7 +72,8 @@ class Batches(keras.utils.PyDataset):
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         inputs, masks = self.reader.take(np.sort(chosen))
         if self.augment is not None:
-            inputs, masks = self.augment(inputs, masks, (self.seed, self.epoch, index))
+            assert isinstance(inputs, np.ndarray), "pictures can be changed, activations can't"
+            inputs, masks = self.augment(inputs, masks, (self.seed or 0, self.epoch, index))
         return inputs, masks
 
     def begin(self, epoch: int) -> None:
@@ -144,7 +145,7 @@ def class_weights(
     """
     if wanted is None:
         return None
-    if wanted == "balanced":
+    if isinstance(wanted, str):
         count = len(pixel_share)
         return [1 / (count * share) if share else 1.0 for share in pixel_share.values()]
     if unknown := sorted(set(wanted) - set(pixel_share)):
@@ -196,7 +197,7 @@ def fit(
         progress.start(start | {f"val_{k}": v for k, v in measure(validation).items()})
     done = len(progress.rows) - 1
     if done:
-        print(f"{name} goes on after epoch {done} of {settings.epochs}")
+        print(f"{name}: going on after epoch {done} of {settings.epochs}")
     model.fit(
         batches,
         validation_data=validation,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from stages.shared.dataset_params import (
     MAX_CLASSES,
     FolderDataset,
     FractionSplits,
-    NamedSplits,
     has_colours,
 )
 from stages.shared.errors import UserError
@@ -47,22 +46,22 @@ def labels(settings: FolderDataset) -> Labels:
     Raises:
         UserError: the text file of class names is missing, or has too few or too many.
     """
-    classes = settings.classes
-    if isinstance(classes, str):
-        lines = _lines(settings, classes, "dataset.classes")
-        names = list(lines.values())
+    names: dict[Any, str | None] = {}
+    if isinstance(settings.classes, str):
+        path = Path(settings.root, settings.classes)
+        lines = _lines(settings, settings.classes, "dataset.classes")
         if empty := sorted(set(range(1, len(lines) + 1)) - set(lines)):
             raise UserError(
-                f"{Path(settings.root, classes)}: line {empty[0]} is empty; it should name label "
-                f"{empty[0] - 1}"
+                f"{path}: line {empty[0]} is empty; it should name label {empty[0] - 1}"
             )
-        if not 2 <= len(set(names)) <= MAX_CLASSES:
+        if not 2 <= (count := len(set(lines.values()))) <= MAX_CLASSES:
             raise UserError(
-                f"{Path(settings.root, classes)} names {len(set(names))} classes, one a line; it "
-                f"should name 2 to {MAX_CLASSES}"
+                f"{path} names {count} classes, one a line; it should name 2 to {MAX_CLASSES}"
             )
-        classes = {label: name for label, name in enumerate(names) if label not in settings.ignore}
-    names = classes | dict.fromkeys(settings.ignore)
+        names |= {number - 1: name for number, name in lines.items()}
+    else:
+        names |= settings.classes
+    names |= dict.fromkeys(settings.ignore)
     if not has_colours(settings):
         return Labels(names)
     return Labels({int(colour[1:], 16): name for colour, name in names.items()}, colours=True)
@@ -159,14 +158,14 @@ def _drawn(found: list[Pair], shares: list[float], seed: int) -> list[list[Pair]
     return [order[start:end] for start, end in pairwise(ends)]
 
 
-def _named(splits: NamedSplits) -> dict[str, str]:
+def _named(settings: FolderDataset) -> dict[str, str]:
     """The splits that have a name of their own."""
-    names = {split: getattr(splits, split) for split in SPLITS}
+    names = {split: getattr(settings.splits, split) for split in SPLITS}
     return {split: name for split, name in names.items() if isinstance(name, str)}
 
 
 def _by_folder(settings: FolderDataset, found: list[Pair]) -> dict[str, list[Pair]]:
-    names = _named(settings.splits)
+    names = _named(settings)
     parts: dict[str, list[Pair]] = {split: [] for split in names}
     for pair in found:
         path = f"/{PurePosixPath(pair.picture).parent}/"
@@ -194,7 +193,7 @@ def _by_list(settings: FolderDataset, found: list[Pair]) -> dict[str, list[Pair]
             called.setdefault(name, set()).add(pair)
     parts: dict[str, list[Pair]] = {}
     split_of: dict[Pair, str] = {}
-    for split, name in _named(settings.splits).items():
+    for split, name in _named(settings).items():
         parts[split] = []
         for number, line in _lines(settings, name, f"dataset.splits.{split}").items():
             if line.startswith("#"):
@@ -231,7 +230,7 @@ def _lines(settings: FolderDataset, file: str, key: str) -> dict[int, str]:
 def _decode(settings: FolderDataset, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     if pair.mask is None:
         raise BadPictureError("it has no mask")
-    image, mask = (_content(Path(settings.root, file)) for file in pair)
+    image, mask = (_content(Path(settings.root, file)) for file in (pair.picture, pair.mask))
     return decode_pair(image, mask, colours=has_colours(settings), turn=True)
 
 
