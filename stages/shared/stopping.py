@@ -1,22 +1,46 @@
-"""Ctrl-C: ends a stage within seconds, whatever library it is in, and says where it stands."""
+"""Ctrl-C: ends a stage within seconds, whatever library it is in, and says where it stands.
+
+Python acts on a signal between two of its own instructions. A library may be busy for longer than
+that, and may keep every thread of the process waiting, so it is another process that watches.
+"""
 
 import os
 import signal
+import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-# Time that the main thread gets to stop by itself; it can't while it is inside a long operation.
+# Time that the process gets to stop by itself.
 GRACE_SECONDS = 3
+# What the watching process runs. From its standard input it reads a byte for each signal that the
+# watched process gets, and lines of text: what to say if that has to be ended.
+WATCH = f"""
+import os, select, signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+text, watched, end = b"", int(sys.argv[1]), None
+while select.select([0], [], [], end and max(end - time.monotonic(), 0))[0]:
+    found = os.read(0, 1)
+    if not found:
+        sys.exit()
+    elif found == bytes([signal.SIGINT]):
+        end = end or time.monotonic() + {GRACE_SECONDS}
+    else:
+        text = found if text.endswith(b"\\n") else text + found
+if os.getppid() == watched:
+    os.kill(watched, signal.SIGKILL)
+    print(chr(10) + text.strip().decode(), file=sys.stderr)
+"""
 
 _standing: list[str] = []
+_watchers: list[int] = []
 
 
 def stands(text: str) -> None:
     """Note what would be kept if the stage were stopped now."""
     _standing[:] = [text]
+    _tell(standing())
 
 
 def standing() -> str:
@@ -33,27 +57,29 @@ def in_time(message: Callable[[], str]) -> Iterator[None]:
     Nothing is lost by that: what is finished lies on the disk, what is not lies beside the outs.
 
     Args:
-        message: what to say then, on stderr.
+        message: what to say then, on stderr, unless `stands` was called.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    former = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(reader, message), daemon=True).start()
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(former)
-        os.close(writer)
+    command = [sys.executable, "-I", "-S", "-c", WATCH, str(os.getpid())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0) as watcher:
+        assert watcher.stdin is not None
+        writer = watcher.stdin.fileno()
+        os.set_blocking(writer, False)
+        former = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        _watchers.append(writer)
+        _tell(message())
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(former)
+            _watchers.remove(writer)
+            watcher.terminate()
 
 
-def _watch(reader: int, message: Callable[[], str]) -> None:
-    """Wait for the signal, then for the main thread, then no more."""
-    while number := os.read(reader, 1):
-        if number[0] == signal.SIGINT:
-            time.sleep(GRACE_SECONDS)
-            print(f"\n{message()}", file=sys.stderr, flush=True)
-            os._exit(1)
-    os.close(reader)
+def _tell(text: str) -> None:
+    """Have the watching process say this, if it has to say something."""
+    for writer in _watchers:
+        with suppress(BlockingIOError):
+            os.write(writer, f"{text}\n".encode())
