@@ -154,6 +154,47 @@ def test_prepare_twice_gives_the_same_bytes_on_any_number_of_cores(in_folder: Pa
     assert len(first) == 6 + 2 + 13
 
 
+def test_an_interrupted_prepare_goes_on_from_the_last_whole_shard(
+    tmp_path: Path, monkeypatch, capsys
+):
+    settings = dataset_params.DemoDataset(
+        source="demo",
+        root="data/archives",
+        splits={"train": 9, "validation": 2, "test": 2},
+        image_size=32,
+        shard_size=4,
+        bad_pictures="stop",
+    )
+    for folder in ("undisturbed", "interrupted"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "undisturbed")
+    run_prepare(settings, monkeypatch)
+
+    monkeypatch.chdir(tmp_path / "interrupted")
+    drawn, draw = [], demo.draw
+
+    def draw_until_ctrl_c(size: tuple, key: tuple) -> tuple:
+        drawn.append(key)
+        if key == (27, 0, 6) and drawn.count(key) == 1:
+            raise KeyboardInterrupt
+        return draw(size, key)
+
+    monkeypatch.setattr(demo, "draw", draw_until_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        run_prepare(settings, monkeypatch)
+    assert not records.RECORDS_DIR.exists()
+    run_prepare(settings, monkeypatch)
+    assert "records: going on where an earlier run was interrupted" in capsys.readouterr().out
+    again = {key for key in drawn if drawn.count(key) > 1}
+    assert (27, 0, 6) in again
+    assert not again & {(27, 0, index) for index in range(4)}
+    undisturbed, interrupted = (
+        Project(tmp_path / folder).digests("data", "reports")
+        for folder in ("undisturbed", "interrupted")
+    )
+    assert interrupted == undisturbed
+
+
 def test_the_demo_draws_pictures_that_are_no_squares():
     image, mask = demo.draw((64, 96), (27, 0, 3))
     assert (image.shape, mask.shape) == ((64, 96, 3), (64, 96))

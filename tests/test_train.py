@@ -184,3 +184,38 @@ def test_no_scale_of_the_activations_keeps_a_variant_from_learning(
         for row, expected_row in zip(history(name), expected[name], strict=True):
             assert row["loss"] == pytest.approx(expected_row["loss"], rel=0.02)
         assert history(name)[-1]["loss"] < history(name)[0]["loss"]
+
+
+@pytest.mark.parametrize("name", ["fcn8s", "fcn8s-finetuned"])
+def test_an_interrupted_training_ends_on_the_bytes_of_an_undisturbed_one(
+    name: str, in_project: Project, monkeypatch, capsys
+):
+    """With dropout, augmentation, a schedule and patience, after two of four epochs."""
+    in_project.set_params(
+        {
+            f"variants.{name}.epochs": 4,
+            f"variants.{name}.schedule": "cosine",
+            f"variants.{name}.patience": 3,
+        }
+    )
+    outs = (f"models/{name}", f"reports/{name}/history.csv")
+    train.train(name)
+    undisturbed = in_project.digests(*outs)
+
+    keep = progress.Progress.on_epoch_end
+
+    def press_ctrl_c(callback: progress.Progress, epoch: int, logs: dict) -> None:
+        keep(callback, epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(progress.Progress, "on_epoch_end", press_ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(name)
+    assert in_project.digests(*outs) == undisturbed
+    capsys.readouterr()
+    train.train(name)
+    assert f"{name}: going on after epoch 2 of 4" in capsys.readouterr().out
+    assert in_project.digests(*outs) == undisturbed
+    assert not Path(f"models/.partial/{name}").exists()
