@@ -137,15 +137,20 @@ def test_the_pixel_shares_are_those_of_the_masks(small_pets: Path, in_folder: Pa
         )
 
 
-def test_prepare_twice_gives_the_same_bytes_on_any_number_of_cores(in_folder: Path, monkeypatch):
-    settings = dataset_params.DemoDataset(
+def demo_settings(image_size: int) -> dataset_params.DemoDataset:
+    """Thirteen drawn pictures, in five shards."""
+    return dataset_params.DemoDataset(
         source="demo",
         root="data/archives",
         splits={"train": 9, "validation": 2, "test": 2},
-        image_size=48,
+        image_size=image_size,
         shard_size=4,
         bad_pictures="stop",
     )
+
+
+def test_prepare_twice_gives_the_same_bytes_on_any_number_of_cores(in_folder: Path, monkeypatch):
+    settings = demo_settings(image_size=48)
     run_prepare(settings, monkeypatch)
     first = Project(in_folder).digests("data", "reports")
     monkeypatch.setattr(ordered_map.os, "sched_getaffinity", lambda _: {0})
@@ -157,14 +162,7 @@ def test_prepare_twice_gives_the_same_bytes_on_any_number_of_cores(in_folder: Pa
 def test_an_interrupted_prepare_goes_on_from_the_last_whole_shard(
     tmp_path: Path, monkeypatch, capsys
 ):
-    settings = dataset_params.DemoDataset(
-        source="demo",
-        root="data/archives",
-        splits={"train": 9, "validation": 2, "test": 2},
-        image_size=32,
-        shard_size=4,
-        bad_pictures="stop",
-    )
+    settings = demo_settings(image_size=32)
     for folder in ("undisturbed", "interrupted"):
         (tmp_path / folder).mkdir()
     monkeypatch.chdir(tmp_path / "undisturbed")
