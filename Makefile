@@ -18,7 +18,7 @@ demo: $(VENV)/installed
 	python -m stages.check
 	dvc repro
 	@echo
-	dvc metrics show
+	dvc metrics show reports/*/metrics.json
 	@echo
 	@echo 'Look at:'
 	@ls reports/dataset/index.html reports/comparison/learning_curves.png reports/comparison/pictures/*.png

@@ -5,8 +5,9 @@
     data/.partial/features/parts/       what each finished part of it is
     data/.partial/features/made_from    digest of all that it is made from
 
-A stage that is killed leaves nothing where its outs should be. Started again with the same code,
-data and parameters, it takes over the finished parts.
+A stage that is killed leaves nothing where its outs should be, but for small files that are to be
+watched while it runs (`Staging.show`). Started again with the same code, data and parameters, it
+takes over the finished parts.
 """
 
 import os
@@ -57,6 +58,7 @@ class Staging:
     def __init__(self, outs: tuple[Path, ...]) -> None:
         self._partial = {out: out.parent / PARTIAL / out.name for out in outs}
         self._first = next(iter(self._partial.values()))
+        self._shown: set[Path] = set()
         self._finished = 0
 
     def folder(self, out: Path) -> Path:
@@ -68,6 +70,12 @@ class Staging:
     def file(self, out: Path) -> Path:
         """Where to write what is to be the file `out`."""
         return self._content(out)
+
+    def show(self, out: Path, write: Callable[[Path], object]) -> None:
+        """Put a small file in its place while the stage still runs, and again when it changes."""
+        write(self.file(out))
+        self.file(out).replace(out)
+        self._shown.add(out)
 
     def state(self, name: str) -> Path:
         """A file that outlives an interruption and is gone when the outs are in their place."""
@@ -114,10 +122,13 @@ class Staging:
 
     def commit(self) -> None:
         """Flush the outs to disk and move them to their place."""
-        for out in self._partial:
+        for out in self._shown:
+            _flush(out)
+        hidden = {out: p for out, p in self._partial.items() if out not in self._shown}
+        for out in hidden:
             for path in (self._content(out), *self._content(out).rglob("*")):
                 _flush(path)
-        for out, partial in self._partial.items():
+        for out, partial in hidden.items():
             if out.exists():
                 # It may be hard links into DVC's cache: moved away, never written over.
                 out.rename(partial / FORMER)

@@ -8,6 +8,7 @@ import csv
 import json
 import math
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -31,15 +32,22 @@ class Progress(keras.callbacks.Callback):
         file: of the state; it may hold that of the same training, interrupted.
         epochs: of the whole training.
         patience: epochs without a better one after which training ends; None: never.
+        show: is called with this whenever an epoch is kept.
 
     Attributes:
         rows: of history.csv; row n is epoch n.
         best_epoch: so far.
     """
 
-    def __init__(self, file: Path, epochs: int, patience: int | None = None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        epochs: int,
+        patience: int | None = None,
+        show: Callable[["Progress"], None] = lambda progress: None,
+    ) -> None:
         super().__init__()
-        self.file, self.epochs, self.patience = file, epochs, patience
+        self.file, self.epochs, self.patience, self.show = file, epochs, patience, show
         self.rows: list[dict[str, float]] = []
         self.best_epoch = 0
         self.best_weights: list[np.ndarray] = []
@@ -95,6 +103,20 @@ class Progress(keras.callbacks.Callback):
             for row in self.rows:
                 writer.writerow([row["epoch"], *(round(row[name], 6) for name in COLUMNS[1:])])
 
+    def write_summary(self, path: Path) -> None:
+        """Write training.json: the last epoch, and the best."""
+        last, best = self.rows[-1], self.rows[self.best_epoch]
+        summary = {
+            "epoch": last["epoch"],
+            "train_loss": last["loss"],
+            "val_loss": last["val_loss"],
+            "val_mean_iou": last["val_mean_iou"],
+            "best_epoch": best["epoch"],
+            "best_val_mean_iou": best["val_mean_iou"],
+        }
+        rounded = {name: round(value, 6) for name, value in summary.items()}
+        path.write_text(json.dumps(rounded, indent=2) + "\n", encoding="utf-8")
+
     def _add(self, epoch: int, measured: dict[str, float]) -> None:
         self.rows.append({"epoch": epoch} | {name: float(measured[name]) for name in COLUMNS[1:]})
 
@@ -115,4 +137,5 @@ class Progress(keras.callbacks.Callback):
             np.savez(file, noted=np.array(noted), **arrays)
 
     def _stands(self) -> None:
+        self.show(self)
         stopping.stands(f"{len(self.rows) - 1} of {self.epochs} epochs are finished and kept")
