@@ -8,130 +8,28 @@ gives the same bytes on any number of cores. A shard is made from `shard_size` e
 else; those that an interrupted run has finished are not made again.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
 from operator import length_hint
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from stages.shared import dataset_page, errors, manifest, outputs, params, pictures, records
-from stages.shared.dataset import DATASET_FILE, IGNORED, Dataset, LeftOut, Shard, pixel_share
+from stages.shared import dataset_page, engine, errors, outputs, params, records
+from stages.shared.dataset import DATASET_FILE, Dataset, Shard, pixel_share
 from stages.shared.dataset_page import PAGE_DIR
 from stages.shared.dataset_params import AnyDataset
+from stages.shared.engine import Task
 from stages.shared.errors import UserError
-from stages.shared.facts import Facts
-from stages.shared.ordered_map import ordered_map
-from stages.shared.outputs import Part, Staging
-from stages.shared.pictures import BadPictureError, Example, Labels
-from stages.shared.records import RECORDS_DIR, Record
+from stages.shared.pictures import Example, Labels
+from stages.shared.preparation import PreparedShard, prepare_shard
+from stages.shared.records import RECORDS_DIR
 from stages.shared.schema import SPLITS
 from stages.shared.sources import demo, folder, tfds
 
 SOURCES = {"demo": demo, "folder": folder, "tfds": tfds}
-
-
-class Prepared(NamedTuple):
-    """A record, and what is known of the picture that it was made from."""
-
-    record: Record
-    facts: Facts
-
-
-class PreparedShard(Part):
-    """A finished shard.
-
-    Attributes:
-        pixels: of each class in its masks.
-        facts: of its pictures.
-        left_out: the examples that could not be used.
-    """
-
-    pixels: list[int]
-    facts: list[Facts]
-    left_out: list[LeftOut]
-
-
-class Preparation:
-    """Makes shards of records from a source's examples.
-
-    Args:
-        settings: the data set.
-        labels: what stands in its masks.
-        staging: of the records.
-    """
-
-    def __init__(self, settings: AnyDataset, labels: Labels, staging: Staging) -> None:
-        self.settings, self.labels, self.staging = settings, labels, staging
-        self.folder = staging.folder(RECORDS_DIR)
-
-    def shards(self, examples: Iterable[Example], split: str) -> Iterator[PreparedShard]:
-        """Make the shards of a split, in order; one of which nothing could be used has no file.
-
-        Raises:
-            UserError: an example can't be used, and `dataset.bad_pictures` is `stop`.
-        """
-        with tqdm(desc=f"prepare {split}", unit="picture") as progress:
-            for number, chosen in enumerate(chunks(examples, self.settings.shard_size)):
-                name = f"{split}-{number:05d}"
-                make = partial(self._shard, f"{name}.tfrecord", chosen, split)
-                yield self.staging.part(name, PreparedShard, make)
-                progress.update(len(chosen))
-
-    def _shard(self, file: str, examples: list[Example], split: str) -> PreparedShard:
-        """Write one shard."""
-        facts: list[Facts] = []
-        left_out: list[LeftOut] = []
-        pixels = np.zeros(len(self.labels.classes), np.int64)
-
-        def usable() -> Iterator[Record]:
-            for name, result in ordered_map(lambda e: (e.name, self._prepared(e, split)), examples):
-                if isinstance(result, Prepared):
-                    facts.append(result.facts)
-                    counted = result.record.mask[result.record.mask != IGNORED]
-                    pixels[:] += np.bincount(counted, minlength=len(pixels))
-                    yield result.record
-                elif self.settings.bad_pictures == "skip":
-                    left_out.append(LeftOut(split=split, name=name, reason=str(result)))
-                else:
-                    raise UserError(
-                        f"{name} (split {split}): {result}; to leave such pictures out, set "
-                        "dataset.bad_pictures to skip"
-                    )
-
-        path = self.folder / file
-        records.write(path, usable())
-        if not facts:
-            path.unlink()
-        return PreparedShard(
-            files={file: manifest.digest(path)} if facts else {},
-            pixels=pixels.tolist(),
-            facts=facts,
-            left_out=left_out,
-        )
-
-    def _prepared(self, example: Example, split: str) -> Prepared | BadPictureError:
-        """Decode and fit one example; what is wrong with it is returned, not raised."""
-        try:
-            image, labels = example.decode()
-            mask = self.labels.indices(labels)
-        except BadPictureError as error:
-            return (
-                BadPictureError(f"{error} (its mask is {example.mask})") if example.mask else error
-            )
-        fitted = pictures.fit(image, mask, self.settings.image_size, self.settings.fit)
-        facts = Facts(
-            name=example.name,
-            split=split,
-            size=mask.shape,
-            digest=hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest(),
-            classes=sorted(set(np.unique(fitted[1]).tolist()) - {IGNORED}),
-        )
-        return Prepared(Record(example.name, *fitted), facts)
 
 
 def prepare() -> None:
@@ -150,14 +48,35 @@ def prepare() -> None:
     outs = (RECORDS_DIR, DATASET_FILE, PAGE_DIR)
     # TFDS does not say how many there are.
     need = records.size(sum(map(length_hint, examples.values())), settings.image_size)
-    with outputs.writing(*outs, made_from=made_from, need=need) as staging:
-        preparation = Preparation(settings, labels, staging)
-        shards = {split: list(preparation.shards(examples[split], split)) for split in SPLITS}
+    with (
+        outputs.writing(*outs, made_from=made_from, need=need) as staging,
+        engine.running() as chosen,
+    ):
+        records_folder = staging.folder(RECORDS_DIR)
+        shards: dict[str, list[PreparedShard]] = {}
+        for split in SPLITS:
+            total = length_hint(examples[split]) or None
+            with tqdm(total=total, desc=f"prepare {split}", unit="picture") as progress:
+                todo = tasks(settings, labels, split, examples[split])
+                made = engine.parts(
+                    todo, PreparedShard, chosen, staging, records_folder, progress.update
+                )
+                shards[split] = list(made)
         require_pictures(shards, settings)
         dataset = describe(settings, labels.classes, shards)
         dataset.write(staging.file(DATASET_FILE))
         facts = [fact for split in SPLITS for shard in shards[split] for fact in shard.facts]
-        dataset_page.write(dataset, facts, preparation.folder, staging.folder(PAGE_DIR))
+        dataset_page.write(dataset, facts, records_folder, staging.folder(PAGE_DIR))
+
+
+def tasks(
+    settings: AnyDataset, labels: Labels, split: str, examples: Iterable[Example]
+) -> Iterator[Task[PreparedShard]]:
+    """A task for each `shard_size` examples of a split, in order."""
+    for number, chosen in enumerate(chunks(examples, settings.shard_size)):
+        name = f"{split}-{number:05d}"
+        make = partial(prepare_shard, settings, labels, split, f"{name}.tfrecord", chosen)
+        yield Task(name, len(chosen), make)
 
 
 def chunks(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:

@@ -54,6 +54,16 @@ class Manifest(BaseModel):
         path.write_text(text, encoding="utf-8")
 
 
+class Part(Manifest):
+    """A finished part of an out.
+
+    Attributes:
+        files: SHA-256 of each, by its path in the out.
+    """
+
+    files: dict[str, str]
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:

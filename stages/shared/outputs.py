@@ -15,15 +15,14 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
 import filelock
 
-from stages.shared import disk, manifest, stopping
+from stages.shared import disk, manifest, packages, stopping
 from stages.shared.errors import UserError
-from stages.shared.manifest import Manifest
+from stages.shared.manifest import Part
 
 # Each holds a folder for each variant.
 MODELS_DIR = Path("models")
@@ -33,21 +32,8 @@ EVALUATION_DIR = Path("data/evaluation")
 PNG_METADATA = {"Software": None}
 # Beside an out; neither Git nor DVC looks into it.
 PARTIAL = ".partial"
-# Their version decides what a stage writes.
-PACKAGES = ("keras", "numpy", "pillow", "tensorflow")
 # What an out was before it is replaced.
 FORMER = "former"
-
-
-class Part(Manifest):
-    """A finished part of an out.
-
-    Attributes:
-        files: SHA-256 of each, by its path in the out.
-    """
-
-    files: dict[str, str]
-
 
 AnyPart = TypeVar("AnyPart", bound=Part)
 
@@ -81,32 +67,25 @@ class Staging:
         """A file that outlives an interruption and is gone when the outs are in their place."""
         return self._first / name
 
-    def part(self, name: str, kind: type[AnyPart], make: Callable[[], AnyPart]) -> AnyPart:
-        """A part of the first out: taken over, if an earlier run has finished it, or made now.
-
-        Args:
-            name: of the part, unique among the out's.
-            kind: what describes it.
-            make: writes its files and returns the description.
-        """
-        path = self._first / "parts" / f"{name}.json"
-        content = self._first / "content"
-        part = None
-        with suppress(UserError, FileNotFoundError):
-            found = kind.read(path)
-            manifest.require_whole({content / file: d for file, d in found.files.items()})
-            part = found
-        if part is not None and not self._finished:
+    def finished(self, name: str, kind: type[AnyPart]) -> AnyPart | None:
+        """A part of the first out, if an earlier run has finished it and it is whole."""
+        try:
+            part = kind.read(self._part(name))
+            manifest.require_whole({self._first / "content" / f: d for f, d in part.files.items()})
+        except (UserError, FileNotFoundError):
+            return None
+        if not self._finished:
             print(f"{self._first.name}: going on where an earlier run was interrupted")
-        if part is None:
-            part = make()
-            for file in part.files:
-                _flush(content / file)
-            path.parent.mkdir(exist_ok=True)
-            replace(path, part.write)
-        self._finished += 1
-        stopping.stands(f"{self._finished} finished shards are kept")
+        self._count()
         return part
+
+    def keep(self, name: str, part: Part) -> None:
+        """Note a part of the first out, whose files are written, as finished."""
+        for file in part.files:
+            _flush(self._first / "content" / file)
+        self._part(name).parent.mkdir(exist_ok=True)
+        replace(self._part(name), part.write)
+        self._count()
 
     def begin(self, made_from: str | None) -> None:
         """Keep what an earlier run has left, if it was made from the same; else remove it."""
@@ -150,6 +129,13 @@ class Staging:
         """Bytes that lie beside the outs."""
         files = (file for p in self._partial.values() for file in p.rglob("*") if file.is_file())
         return sum(file.stat().st_size for file in files)
+
+    def _count(self) -> None:
+        self._finished += 1
+        stopping.stands(f"{self._finished} finished shards are kept")
+
+    def _part(self, name: str) -> Path:
+        return self._first / "parts" / f"{name}.json"
 
     def _content(self, out: Path) -> Path:
         return self._partial[out] / "content"
@@ -210,9 +196,8 @@ def origin(*facts: object) -> str:
     """
     names = [name for name in sys.modules if name.split(".")[0] in ("__main__", "stages")]
     code = {getattr(sys.modules[name], "__file__", None) or "" for name in names} - {""}
-    versions = [version(package) for package in PACKAGES]
     return manifest.digest_of(
-        repr((facts, [manifest.digest(Path(file)) for file in sorted(code)], versions, sys.version))
+        repr((facts, [manifest.digest(Path(file)) for file in sorted(code)], packages.versions()))
     )
 
 

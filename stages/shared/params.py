@@ -191,8 +191,31 @@ class Export(Section):
     formats: Annotated[list[Literal["saved_model", "onnx", "litert"]], Field(min_length=1)]
 
 
+class Ray(Section):
+    """The cluster that `engine: ray` uses.
+
+    Attributes:
+        address: of a running cluster that this machine is a part of, `host:port` or `auto`; null
+            starts one on this machine.
+        cpus: cores that one shard is made on.
+        storage: folder that all machines reach, as fsspec takes it (`s3://bucket/folder`,
+            `file:///mnt/folder`), through which the shards pass; null: through Ray's memory.
+    """
+
+    address: Text | None = None
+    cpus: Count = 1
+    storage: Annotated[str, Field(pattern=r"^[a-z0-9]+://.+[^/]$")] | None = None
+
+
 class Params(Section):
-    """The whole of params.yaml."""
+    """The whole of params.yaml.
+
+    Attributes:
+        seed: of everything random.
+        precision: Keras dtype policy of the backbone, see `stages.shared.precision.policy`.
+        engine: where `prepare` and `features` make their shards, this machine or a Ray cluster.
+            What they write is the same.
+    """
 
     seed: Seed
     precision: Precision
@@ -204,6 +227,8 @@ class Params(Section):
     evaluate: Evaluate
     compare: Compare
     export: Export
+    engine: Literal["local", "ray"] = "local"
+    ray: Ray = Ray()
 
     @model_validator(mode="after")
     def _parents_are_coarser(self) -> Self:
@@ -299,6 +324,8 @@ def read(key: str, path: Path = PARAMS_FILE) -> Any:
     annotation = get_type_hints(Params, include_extras=True)[section]
     content = load(path)
     if section not in content:
+        if not (field := Params.model_fields[section]).is_required():
+            return field.get_default()
         raise UserError(f"{path}: {section} is missing")
     value = content[section]
     if entry:

@@ -6,7 +6,7 @@ the processor and a pool of threads uses all cores.
 
 import io
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -61,11 +61,15 @@ class Labels:
     """
 
     def __init__(self, names: Mapping[int, str | None], colours: bool = False) -> None:
-        self.colours = colours
+        self.names, self.colours = names, colours
         self.classes = list(dict.fromkeys(name for name in names.values() if name is not None))
         self._table = np.full(1 << 24 if colours else MAX_LABEL + 1, -1, np.int16)
         for label, name in names.items():
             self._table[label] = IGNORED if name is None else self.classes.index(name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without its table, which is as large as all colours are many."""
+        return Labels, (self.names, self.colours)
 
     def indices(self, mask: np.ndarray) -> np.ndarray:
         """Translate a mask of labels, integer (height, width), to class indices and `IGNORED`.

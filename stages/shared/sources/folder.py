@@ -9,7 +9,7 @@ import glob
 import hashlib
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -31,6 +31,7 @@ from stages.shared.schema import SPLITS
 MOST_LISTED = 5
 
 Key = tuple[str, ...]
+Pixels = Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
 class Pair(NamedTuple):
@@ -84,14 +85,54 @@ def examples(settings: FolderDataset, seed: int) -> dict[str, list[Example]]:
         UserError: names the files that have no partner, the pictures in two splits or in none, a
             link that leads nowhere, or a folder that can't be read.
     """
+    root, colours = Path(settings.root), has_colours(settings)
     found = pairs(settings)
     parts = splits(settings, found, seed)
     if unused := set(found).difference(*parts.values()):
         print(f"note: in no split: {_listed(sorted(pair.picture for pair in unused))}")
     return {
-        split: [Example(p.picture, partial(_decode, settings, p), p.mask) for p in part]
+        split: [Example(p.picture, Decode(root, p, colours), p.mask) for p in part]
         for split, part in parts.items()
     }
+
+
+class Decode:
+    """Reads and decodes a pair. Pickled, for another machine, it takes the files' content along.
+
+    Args:
+        root: of the paths.
+        pair: of files.
+        colours: the mask's colours are its labels.
+    """
+
+    def __init__(self, root: Path, pair: Pair, colours: bool) -> None:
+        self.root, self.pair, self.colours = root, pair, colours
+
+    def __call__(self) -> tuple[np.ndarray, np.ndarray]:
+        return _from_contents(*self._contents())()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        try:
+            return _from_contents, self._contents()
+        except BadPictureError as error:
+            return _refused, (str(error),)
+
+    def _contents(self) -> tuple[bytes, bytes, bool]:
+        picture, mask = self.pair
+        if mask is None:
+            raise BadPictureError("it has no mask")
+        return _content(self.root / picture), _content(self.root / mask), self.colours
+
+
+def _from_contents(picture: bytes, mask: bytes, colours: bool) -> Pixels:
+    return partial(decode_pair, picture, mask, colours=colours, turn=True)
+
+
+def _refused(reason: str) -> Pixels:
+    def decode() -> tuple[np.ndarray, np.ndarray]:
+        raise BadPictureError(reason)
+
+    return decode
 
 
 def pairs(settings: FolderDataset) -> list[Pair]:
@@ -225,13 +266,6 @@ def _lines(settings: FolderDataset, file: str, key: str) -> dict[int, str]:
         raise UserError(f"params.yaml: {key} is {path}, which can't be read: {reason}") from None
     lines = enumerate(text.splitlines(), start=1)
     return {number: _normal(line.strip()) for number, line in lines if line.strip()}
-
-
-def _decode(settings: FolderDataset, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-    if pair.mask is None:
-        raise BadPictureError("it has no mask")
-    image, mask = (_content(Path(settings.root, file)) for file in (pair.picture, pair.mask))
-    return decode_pair(image, mask, colours=has_colours(settings), turn=True)
 
 
 def _content(path: Path) -> bytes:
