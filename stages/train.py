@@ -63,7 +63,16 @@ def train(name: str) -> None:
 
 
 def train_head(name: str, variant: Variant, settings: Train) -> None:
-    """Train the score layers on the stored activations."""
+    """Train the score layers on the stored activations.
+
+    Raises:
+        UserError: several processes are asked for.
+    """
+    if devices.processes() > 1:
+        raise UserError(
+            f"{devices.PROCESSES} is {devices.processes()}, and {name} has train: head, which one "
+            f"process does in seconds; unset it"
+        )
     features = Features.load()
     features.require_backbone(vgg.load_config().weights, vgg.BACKBONE_DIR)
     config, statistics = head_config(variant, features)
@@ -93,7 +102,7 @@ def train_network(name: str, variant: Variant, settings: Train) -> None:
     features.require_backbone(vgg.load_config().weights, vgg.BACKBONE_DIR)
     config, statistics = head_config(variant, features)
     policy = precision.policy(params.read("precision"))
-    with devices.all_gpus():
+    with devices.together():
         parents_backbone = vgg.load_config(vgg.backbone_dir(MODELS_DIR / variant.parent))
         backbone = vgg.load(vgg.backbone_dir(MODELS_DIR / variant.parent), policy)
         head = fcn.head(config, statistics, settings.dropout)
@@ -165,10 +174,14 @@ def writing(
         params.read("seed"),
         precision.policy(params.read("precision")),
         devices.gpus(),
+        keras.backend.backend(),
         [manifest.digest(path) for path in manifests],
     )
     need = COPIES[settings.optimizer] * WEIGHT_BYTES * model.count_params()
-    return outputs.writing(MODELS_DIR / name, *reports(name), made_from=made_from, need=need)
+    outs = (MODELS_DIR / name, *reports(name))
+    # Processes that train together begin together, so none goes on from what it has kept.
+    kept = made_from if devices.processes() == 1 else None
+    return outputs.writing(*outs, made_from=kept, need=need)
 
 
 def head_config(variant: Variant, features: Features) -> tuple[HeadConfig, dict[str, Statistics]]:

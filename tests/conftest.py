@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,17 @@ def project(built_project: Project) -> Project:
     built_project.run("git", "clean", "--quiet", "--force", "-d")
     # `dvc repro --force` leaves copies where there were links.
     built_project.run("dvc", "checkout", "--quiet", "--force", "--relink")
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """Of an S3 server on this machine, empty at first."""
+    moto = pytest.importorskip("moto.server")
+    server = moto.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
 
 
 @pytest.fixture

@@ -54,7 +54,9 @@ def prepare(root: Path, monkeypatch, **changes: object) -> tuple[Dataset, str]:
         "bad_pictures": "stop",
     }
     settings = dataset_params.FolderDataset.model_validate(values | changes)
-    monkeypatch.setattr(params, "read", {"dataset": settings, "seed": 27}.__getitem__)
+    monkeypatch.setattr(
+        params, "read", {"dataset": settings, "seed": 27, "engine": "local"}.__getitem__
+    )
     monkeypatch.chdir(root)
     stage.prepare()
     return Dataset.load(), Path("reports/dataset/index.html").read_text(encoding="utf-8")

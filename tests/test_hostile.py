@@ -152,7 +152,9 @@ def nasty_folder(tmp_path: Path, monkeypatch) -> FolderDataset:
 
 
 def test_names_are_text_wherever_they_are_shown(nasty_folder: FolderDataset, monkeypatch):
-    monkeypatch.setattr(params, "read", {"dataset": nasty_folder, "seed": 0}.__getitem__)
+    monkeypatch.setattr(
+        params, "read", {"dataset": nasty_folder, "seed": 0, "engine": "local"}.__getitem__
+    )
     prepare.prepare()
     page = Path("reports/dataset/index.html").read_text(encoding="utf-8")
     assert html.escape(NASTY) in page

@@ -156,7 +156,9 @@ def test_masks_in_colours_and_in_16_bits_give_the_same_records(tmp_path: Path, m
         write_data_set(folder / "data/pictures", encode)
         monkeypatch.chdir(folder)
         own = dataset_params.FolderDataset.model_validate(dataset(**changes))
-        monkeypatch.setattr(params, "read", {"dataset": own, "seed": 27}.__getitem__)
+        monkeypatch.setattr(
+            params, "read", {"dataset": own, "seed": 27, "engine": "local"}.__getitem__
+        )
         stage.prepare()
         records.append(Project(folder).digests("data/records"))
     assert records[0] == records[1]

@@ -91,7 +91,9 @@ def in_folder(tmp_path: Path, monkeypatch) -> Path:
 
 def run_prepare(settings: dataset_params.Dataset, monkeypatch) -> Dataset:
     """Run the stage with these settings in the current folder."""
-    monkeypatch.setattr(params, "read", {"dataset": settings, "seed": 27}.__getitem__)
+    monkeypatch.setattr(
+        params, "read", {"dataset": settings, "seed": 27, "engine": "local"}.__getitem__
+    )
     stage.prepare()
     return Dataset.load()
 

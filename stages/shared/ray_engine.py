@@ -197,7 +197,8 @@ def running(settings: Ray) -> Iterator[RayEngine]:
     except ConnectionError as error:
         raise UserError(
             f"params.yaml: ray.address is {settings.address!r}, where no Ray cluster answers "
-            f"({str(error).splitlines()[0]}); `ray start --head` starts one"
+            f"({str(error).splitlines()[0]}); `ray start --head` starts one, and one that asks for "
+            "a token wants RAY_AUTH_MODE=token in the environment here too"
         ) from None
     try:
         yield RayEngine(settings)

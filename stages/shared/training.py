@@ -11,6 +11,7 @@ from keras import KerasTensor, ops
 from tqdm.keras import TqdmCallback
 
 from stages.shared import devices
+from stages.shared.dataset import IGNORED
 from stages.shared.errors import UserError
 from stages.shared.losses import PixelLoss
 from stages.shared.measures import MeanIoU, PixelAccuracy
@@ -47,6 +48,9 @@ class Augment(Protocol):
 class Batches(keras.utils.PyDataset):
     """Batches of a reader; with a seed, in a new order each epoch, see `begin`.
 
+    Where several processes train together, each takes its share of every batch. The last batch may
+    then be filled up with pictures of which every pixel is ignored, so that the shares are equal.
+
     Args:
         reader: the split.
         batch_size: pictures in a batch; the last may have fewer.
@@ -73,8 +77,12 @@ class Batches(keras.utils.PyDataset):
         inputs, masks = self.reader.take(np.sort(chosen))
         if self.augment is not None:
             assert isinstance(inputs, np.ndarray), "pictures can be changed, activations can't"
-            inputs, masks = self.augment(inputs, masks, (self.seed or 0, self.epoch, index))
-        return inputs, masks
+            with devices.alone():
+                inputs, masks = self.augment(inputs, masks, (self.seed or 0, self.epoch, index))
+        if devices.processes() == 1:
+            return inputs, masks
+        assert isinstance(inputs, np.ndarray), "heads are trained by one process"
+        return share(inputs, 0), share(masks, IGNORED)
 
     def begin(self, epoch: int) -> None:
         """Set the order, and the changes, of an epoch; epoch 0 is before the first step."""
@@ -82,6 +90,14 @@ class Batches(keras.utils.PyDataset):
         self.order = np.arange(len(self.reader))
         if self.seed is not None:
             np.random.default_rng((self.seed, epoch)).shuffle(self.order)
+
+
+def share(batch: np.ndarray, filling: int) -> np.ndarray:
+    """This process's part of a batch, (pictures, ...), filled up to be as large as the others'."""
+    processes = devices.processes()
+    missing = -len(batch) % processes
+    filled = np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1), constant_values=filling)
+    return np.split(filled, processes)[devices.process()]
 
 
 @keras.saving.register_keras_serializable("stages")
