@@ -71,6 +71,6 @@ $(VENV)/app-installed: $(VENV)/installed app/requirements.txt
 	$(PIP) install --quiet -c constraints.txt -r app/requirements.txt
 	@touch $@
 
-$(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt extras/ray.txt extras/s3.txt extras/sweep.txt
+$(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt $(wildcard extras/*.txt)
 	$(PIP) install --quiet -c constraints.txt -r tests/requirements.txt
 	@touch $@

@@ -58,6 +58,7 @@ def train(name: str) -> None:
     """
     variant = params.read(f"variants.{name}")
     settings = variant.training(params.read("train"))
+    devices.join()
     keras.utils.set_random_seed(params.read("seed"))
     TRAININGS[variant.train](name, variant, settings)
 
@@ -70,8 +71,8 @@ def train_head(name: str, variant: Variant, settings: Train) -> None:
     """
     if devices.processes() > 1:
         raise UserError(
-            f"{devices.PROCESSES} is {devices.processes()}, and {name} has train: head, which one "
-            f"process does in seconds; unset it"
+            f"{devices.PROCESSES} is {devices.processes()}, but {name} has train: head, which one "
+            "process does in seconds; unset it"
         )
     features = Features.load()
     features.require_backbone(vgg.load_config().weights, vgg.BACKBONE_DIR)

@@ -31,19 +31,13 @@ def process() -> int:
     return int(os.environ.get(PROCESS, 0))
 
 
-@contextmanager
-def together() -> Iterator[None]:
-    """A scope in which models are built and trained on all GPUs of all processes.
-
-    Each computes its share of a batch, and the gradients are summed. With fewer than two GPUs and
-    one process it changes nothing.
+def join() -> None:
+    """Meet the processes to train with, if there are any; to be called before anything is computed.
 
     Raises:
-        UserError: there are several processes, and Keras runs on another backend than JAX.
+        UserError: there are, and Keras runs on another backend than JAX.
     """
     if processes() == 1:
-        with all_gpus():
-            yield
         return
     if keras.backend.backend() != "jax":
         raise UserError(
@@ -51,9 +45,18 @@ def together() -> Iterator[None]:
             "processes need JAX: install it and set KERAS_BACKEND=jax"
         )
     keras.distribution.initialize()
+
+
+def together() -> AbstractContextManager[None]:
+    """A scope in which models are built and trained on all GPUs of all processes.
+
+    Each computes its share of a batch, and the gradients are summed. With fewer than two GPUs and
+    one process it changes nothing.
+    """
+    if processes() == 1:
+        return all_gpus()
     # A data set of Keras's own is not split for the processes; `training.Batches` does that.
-    with keras.distribution.DataParallel(auto_shard_dataset=False).scope():
-        yield
+    return keras.distribution.DataParallel(auto_shard_dataset=False).scope()
 
 
 @contextmanager
