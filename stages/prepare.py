@@ -30,9 +30,7 @@ from stages.shared.outputs import Part, Staging
 from stages.shared.pictures import BadPictureError, Example, Labels
 from stages.shared.records import RECORDS_DIR, Record
 from stages.shared.schema import SPLITS
-from stages.shared.sources import demo, folder, tfds
-
-SOURCES = {"demo": demo, "folder": folder, "tfds": tfds}
+from stages.shared.sources import SOURCES
 
 
 class Prepared(NamedTuple):
