@@ -109,7 +109,8 @@ class Dataset(Section):
         root: the folder that DVC watches for the `prepare` stage: where the pictures of `folder`
             and the archives of `tfds` lie. The demo reads nothing from it.
         image_size: (height, width) of the pictures in the records, in pixels.
-        fit: how a picture of another size gets there, see `stages.shared.pictures.fit`.
+        fit: how a picture of another size gets there: `stretch` each axis on its own; `pad`: keep
+            the aspect, borders ignored; `crop`: keep the aspect and the middle.
         shard_size: pictures in one file of records (and of features).
         bad_pictures: `stop` fails on a picture that can't be used, `skip` leaves it out and
             lists it in dataset.json.
