@@ -1,5 +1,5 @@
 # make demo | make pets | make predict | make app | make reproduce | make check | make test
-# make benchmark | make soak
+# make benchmark | make soak | make docs
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +12,7 @@ VARIANT ?= fcn8s
 OUT ?= predicted
 PICTURES ?=
 
-.PHONY: demo pets predict app reproduce check test benchmark soak install
+.PHONY: demo pets predict app reproduce check test benchmark soak docs install
 
 demo: $(VENV)/installed
 	python -m stages.check
@@ -51,6 +51,10 @@ benchmark: $(VENV)/installed
 
 soak: $(VENV)/installed
 	python -m benchmarks.soak
+
+# What is written from the code.
+docs: $(VENV)/installed
+	python -m docs.parameters
 
 install: $(VENV)/installed
 

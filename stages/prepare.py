@@ -27,9 +27,7 @@ from stages.shared.pictures import Example, Labels
 from stages.shared.preparation import PreparedShard, prepare_shard
 from stages.shared.records import RECORDS_DIR
 from stages.shared.schema import SPLITS
-from stages.shared.sources import demo, folder, tfds
-
-SOURCES = {"demo": demo, "folder": folder, "tfds": tfds}
+from stages.shared.sources import SOURCES
 
 
 def prepare() -> None:

@@ -38,9 +38,9 @@ def encoded(pixels: np.ndarray, kind: str) -> bytes:
     return file.getvalue()
 
 
-def tiny_params() -> dict:
+def tiny_params(profile: Path = ROOT / "profiles/demo.yaml") -> dict:
     """The demo's parameters, shrunk to a dozen small pictures and a narrow backbone."""
-    params = yaml.safe_load((ROOT / "profiles/demo.yaml").read_text())
+    params = yaml.safe_load(profile.read_text())
     params["dataset"] |= {
         "image_size": 64,
         "shard_size": 4,

@@ -11,6 +11,8 @@ from stages.shared.params import Params
 
 from .conftest import ROOT
 
+# A folder is the dep, so that a new source is no change of dvc.yaml.
+SOURCES = ROOT / "stages/shared/sources"
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES = PIPELINE["stages"]
 
@@ -40,20 +42,25 @@ def imported_modules(path: Path) -> set[str]:
 
 
 def import_closure(path: Path) -> set[Path]:
-    """The file, and every file of this project that it imports, directly or not."""
+    """The file, and every file of this project that it imports, directly or not.
+
+    The package of sources imports all that lies in its folder, by whatever name.
+    """
     closure, new = set(), {path, ROOT / "stages/__init__.py"}
     while new:
         closure |= new
         found = {module_file(name) for file in new for name in imported_modules(file)}
+        if SOURCES / "__init__.py" in new:
+            found |= set(SOURCES.glob("*.py"))
         new = found - closure - {None}
     return closure
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_deps_name_every_module_that_the_stage_imports_and_no_other(stage: str):
-    named = {dep for dep in definition(stage)["deps"] if dep.endswith(".py")}
-    closure = import_closure(ROOT / "stages" / f"{stage}.py")
-    assert named == {str(path.relative_to(ROOT)) for path in closure}
+    deps = [ROOT / dep for dep in definition(stage)["deps"] if dep.startswith("stages/")]
+    named = {file for dep in deps for file in (dep.glob("*.py") if dep == SOURCES else [dep])}
+    assert named == import_closure(ROOT / "stages" / f"{stage}.py")
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -21,6 +21,8 @@ MAX_CLASSES = 255
 
 Label = Annotated[int, Field(ge=0, le=MAX_LABEL)]
 Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
+Side = Annotated[int, Field(ge=SMALLEST_SIDE)]
+Part = Annotated[float, Field(gt=0, lt=1)]
 
 
 def _image_size(value: Any) -> tuple[int, int]:
@@ -91,8 +93,12 @@ def _validation(value: Any) -> float | str:
     return _inside_root(value) if isinstance(value, str) and value else _fraction(value)
 
 
-Fraction = Annotated[float, BeforeValidator(_fraction)]
-ImageSize = Annotated[tuple[int, int], BeforeValidator(_image_size)]
+# `json_schema_input_type` is what a user may write, for docs/parameters.md.
+Fraction = Annotated[float, BeforeValidator(_fraction, json_schema_input_type=Part)]
+ImageSize = Annotated[
+    tuple[int, int],
+    BeforeValidator(_image_size, json_schema_input_type=Side | tuple[Side, Side]),
+]
 InsideRoot = Annotated[Text, AfterValidator(_inside_root)]
 
 
@@ -103,7 +109,8 @@ class Dataset(Section):
         root: the folder that DVC watches for the `prepare` stage: where the pictures of `folder`
             and the archives of `tfds` lie. The demo reads nothing from it.
         image_size: (height, width) of the pictures in the records, in pixels.
-        fit: how a picture of another size gets there, see `stages.shared.pictures.fit`.
+        fit: how a picture of another size gets there: `stretch` each axis on its own; `pad`: keep
+            the aspect, borders ignored; `crop`: keep the aspect and the middle.
         shard_size: pictures in one file of records (and of features).
         bad_pictures: `stop` fails on a picture that can't be used, `skip` leaves it out and
             lists it in dataset.json.
@@ -126,7 +133,11 @@ class Dataset(Section):
 
 
 class DemoDataset(Dataset):
-    """The built-in generator: `splits` holds the number of pictures to draw for each split."""
+    """The built-in generator.
+
+    Attributes:
+        splits: number of pictures to draw.
+    """
 
     source: Literal["demo"]
     splits: Splits[Count]
@@ -137,7 +148,7 @@ class TfdsDataset(Dataset):
 
     Attributes:
         name: the data set, with its config and version if wanted (`oxford_iiit_pet:4.0.0`).
-        splits: a TFDS split expression for each split.
+        splits: a TFDS split expression, such as `train[:85%]`.
         image: the picture's feature key.
         mask: the mask's feature key.
         classes: label in the masks to class name; the order here is the order of the classes.
@@ -156,7 +167,13 @@ class TfdsDataset(Dataset):
 
 
 class FractionSplits(Splits[Fraction]):
-    """Shares of all pictures, drawn with `seed`; what they leave is not used."""
+    """Shares of all pictures, drawn with `seed`; what they leave is not used.
+
+    Attributes:
+        train: share of the pictures.
+        validation: the same.
+        test: the same; the three add up to 1 at most.
+    """
 
     by: Literal["fraction"]
 
@@ -171,12 +188,16 @@ class NamedSplits(Section):
     """A folder's name in each picture's path, or a text file that lists pictures, for each split.
 
     Attributes:
+        train: the folder's name, or the list's path.
         validation: the same, or a share of the training pictures, drawn with `seed`.
+        test: as `train`.
     """
 
     by: Literal["folder", "list"]
     train: InsideRoot
-    validation: Annotated[float | str, BeforeValidator(_validation)]
+    validation: Annotated[
+        float | str, BeforeValidator(_validation, json_schema_input_type=Part | Text)
+    ]
     test: InsideRoot
 
     @model_validator(mode="after")
@@ -204,10 +225,17 @@ class FolderDataset(Dataset):
     pictures: InsideRoot
     masks: InsideRoot
     splits: Annotated[FractionSplits | NamedSplits, Field(discriminator="by")]
-    classes: Annotated[dict[int, str] | dict[str, str] | str, BeforeValidator(_classes)]
+    classes: Annotated[
+        dict[int, str] | dict[str, str] | str,
+        BeforeValidator(
+            _classes, json_schema_input_type=dict[Label, Text] | dict[Colour, Text] | Text
+        ),
+    ]
     # A folder's labels may be colours.
     ignore: Annotated[  # type: ignore[assignment]
-        list[int] | list[str], BeforeValidator(_ignore), Field(default_factory=list)
+        list[int] | list[str],
+        BeforeValidator(_ignore, json_schema_input_type=list[Label] | list[Colour]),
+        Field(default_factory=list),
     ]
 
     @model_validator(mode="after")

@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from stages.shared.errors import UserError
 
-# Keys whose value decides which keys belong beside it, and their values.
-TAGS = {"source": ("demo", "folder", "tfds"), "by": ("folder", "fraction", "list")}
-UNION_TAGS = {tag for tags in TAGS.values() for tag in tags}
+# Keys whose value decides which keys belong beside it.
+TAGS = ("source", "by")
 
 SPLITS = ("train", "validation", "test")
 
@@ -82,7 +81,8 @@ def _sentences(
             sentences.append(f"{key}: a variant's name may hold letters, digits, - and _ alone")
         elif finding["type"].startswith("union_tag"):
             tag = finding["ctx"]["discriminator"].strip("'")
-            wanted = " or ".join([", ".join(TAGS[tag][:-1]), TAGS[tag][-1]])
+            *others, last = _tag_values(tag, keys, root)
+            wanted = " or ".join([", ".join(others), last])
             sentences.append(
                 f"{key}.{tag} is {shown(finding['input'].get(tag))}; it should be {wanted}"
             )
@@ -113,19 +113,36 @@ def _keys(location: tuple[str | int, ...], value: Any) -> tuple[str, ...]:
         if isinstance(value, dict) and part in value:
             keys.append(str(part))
             value = value[part]
-        elif part not in (*UNION_TAGS, "[key]"):
+        elif part != "[key]" and not _is_tag(part, value):
             keys.append(str(part))
     return tuple(keys)
 
 
+def _is_tag(part: str | int, value: Any) -> bool:
+    """Whether a part of a location is the value of a tag, by which pydantic chose a section."""
+    return isinstance(value, dict) and part in [value.get(tag) for tag in TAGS]
+
+
 def _known_keys(keys: tuple[str, ...], root: type[Section]) -> list[str]:
     """What the schema knows beside the last of `keys`."""
+    models = _sections(keys[:-1], root)
+    return list(dict.fromkeys(field for model in models for field in model.model_fields))
+
+
+def _tag_values(tag: str, keys: tuple[str, ...], root: type[Section]) -> list[str]:
+    """The values that a tag of the section at `keys` may have, sorted."""
+    fields = [model.model_fields.get(tag) for model in _sections(keys, root)]
+    return sorted(value for field in fields if field for value in get_args(field.annotation))
+
+
+def _sections(keys: tuple[str, ...], root: type[Section]) -> list[type[Section]]:
+    """What may stand at `keys`, from the top of the file."""
     models: list[type[Section]] = [root]
-    for key in keys[:-1]:
+    for key in keys:
         annotations = [m.model_fields[key].annotation for m in models if key in m.model_fields]
         # A key that is no field is a name in a mapping (a variant's): its model is found already.
         models = [m for a in annotations for m in _models(a)] if annotations else models
-    return list(dict.fromkeys(field for model in models for field in model.model_fields))
+    return models
 
 
 def _models(annotation: Any) -> list[type[Section]]:

@@ -48,14 +48,17 @@ class Network(NamedTuple):
     licence: str
 
 
+VGG_LICENCE = (
+    "CC BY 4.0 (Visual Geometry Group, University of Oxford), trained on ImageNet, whose pictures "
+    "are for non-commercial research"
+)
 NETWORKS = {
     "vgg19": Network(
         (2, 2, 4, 4, 4),
         (64, 128, 256, 512, 512),
         4096,
         keras.applications.VGG19,
-        "CC BY 4.0 (Visual Geometry Group, University of Oxford), trained on ImageNet, whose "
-        "pictures are for non-commercial research",
+        VGG_LICENCE,
     ),
 }
 

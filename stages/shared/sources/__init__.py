@@ -1,0 +1,22 @@
+"""Where labelled pictures come from: a module for each source, called as `dataset.source` is.
+
+Its settings are a class of `dataset_params`, which all stages read; the module is read by `prepare`
+alone. It has
+
+    labels(settings) -> Labels                    what stands in the masks
+    files(settings) -> Iterable[Path]             what it reads; when none has changed, neither have
+                                                  the pictures
+    examples(settings, seed) -> {split: examples} an iterable of `Example` for each split, always in
+                                                  the same order
+
+A file in this folder is a source; there is no list to add it to.
+"""
+
+import pkgutil
+from importlib import import_module
+from types import ModuleType
+
+SOURCES: dict[str, ModuleType] = {
+    module.name: import_module(f"{__name__}.{module.name}")
+    for module in pkgutil.iter_modules(__path__)
+}
