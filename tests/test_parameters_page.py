@@ -39,6 +39,13 @@ def test_every_key_of_a_profile_is_on_the_page(profile: str):
     assert set(keys(params)) - elsewhere <= ROWS.keys()
 
 
+def test_every_key_has_a_meaning_and_a_type():
+    for key, row in ROWS.items():
+        kind, _, _, meaning, _ = row.split(" | ")
+        assert meaning, key
+        assert kind != "any", key
+
+
 def test_a_row_tells_type_range_default_meaning_and_readers():
     assert ROWS["train.warmup"].split(" | ") == [
         "number",

@@ -53,7 +53,12 @@ def _class_weights(value: Any) -> dict[str, float] | str | None:
         ) from None
 
 
-ClassWeights = Annotated[dict[str, float] | str | None, PlainValidator(_class_weights)]
+ClassWeights = Annotated[
+    dict[str, float] | str | None,
+    PlainValidator(
+        _class_weights, json_schema_input_type=dict[str, Rate] | Literal["balanced"] | None
+    ),
+]
 
 
 class Backbone(Section):
@@ -81,7 +86,11 @@ class Backbone(Section):
 
 
 class Features(Section):
-    """`batch_size`: pictures that go through the backbone at once."""
+    """How the stored activations are computed.
+
+    Attributes:
+        batch_size: pictures that go through the backbone at once.
+    """
 
     batch_size: Count
 
@@ -166,14 +175,24 @@ class Variant(TrainOverrides):
 
 
 class Evaluate(Section):
-    """`split`: the one that is measured; `batch_size`: pictures at once."""
+    """What is measured.
+
+    Attributes:
+        split: the one that is measured.
+        batch_size: pictures that go through the network at once.
+    """
 
     split: Split
     batch_size: Count
 
 
 class Compare(Section):
-    """`pictures`: how many to show, evenly spaced over the split; `opacity`: of their masks."""
+    """How the variants are shown side by side.
+
+    Attributes:
+        pictures: how many to show, evenly spaced over the split.
+        opacity: of their masks.
+    """
 
     pictures: Count
     opacity: Share
@@ -211,10 +230,12 @@ class Params(Section):
     """The whole of params.yaml.
 
     Attributes:
-        seed: of everything random.
-        precision: Keras dtype policy of the backbone, see `stages.shared.precision.policy`.
-        engine: where `prepare` and `features` make their shards, this machine or a Ray cluster.
-            What they write is the same.
+        seed: of everything random: the demo's pictures, splits drawn as shares, weights, the order
+            of batches, dropout, augmentation.
+        precision: Keras dtype policy of the backbone; `auto`: bfloat16 or float16 where the
+            hardware is fast at it, float32 else.
+        engine: where `prepare` and `features` make their shards: `local`, this machine, or `ray`, a
+            cluster. What they write is the same.
     """
 
     seed: Seed
