@@ -53,27 +53,23 @@ def train(name: str) -> None:
     """Train the variant `name` and store it.
 
     Raises:
-        UserError: the loss is not finite, a class weight is for no class, or a file that is read
-            is damaged or does not belong to the others.
+        UserError: the loss is not finite, a class weight is for no class, a file that is read is
+            damaged or does not belong to the others, or several processes are to train a head.
     """
     variant = params.read(f"variants.{name}")
     settings = variant.training(params.read("train"))
+    if variant.train == "head" and devices.processes() > 1:
+        raise UserError(
+            f"{devices.PROCESSES} is {devices.processes()}, but {name} has train: head, which one "
+            "process does in seconds; unset it"
+        )
     devices.join()
     keras.utils.set_random_seed(params.read("seed"))
     TRAININGS[variant.train](name, variant, settings)
 
 
 def train_head(name: str, variant: Variant, settings: Train) -> None:
-    """Train the score layers on the stored activations.
-
-    Raises:
-        UserError: several processes are asked for.
-    """
-    if devices.processes() > 1:
-        raise UserError(
-            f"{devices.PROCESSES} is {devices.processes()}, but {name} has train: head, which one "
-            "process does in seconds; unset it"
-        )
+    """Train the score layers on the stored activations."""
     features = Features.load()
     features.require_backbone(vgg.load_config().weights, vgg.BACKBONE_DIR)
     config, statistics = head_config(variant, features)
