@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import yaml
 from stages.shared import fcn
 from stages.shared.fcn import HeadConfig
 
-from .conftest import FAULTS, Project, stages_run
+from .conftest import FAULTS, Project, clone, stages_run
 
 BUCKET = "shared"
 KEY, SECRET = "AKIDOFATEST", "a-secret-that-git-must-not-see"
@@ -110,18 +109,8 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> Remot
 
 
 @pytest.fixture
-def yours(project: Project, tmp_path: Path) -> Project:
-    """A clone of the built project, with its cache."""
-    clone = clone_of(project, tmp_path / "yours")
-    cache = Path(".dvc/cache")
-    shutil.copytree(project.folder / cache, clone.folder / cache, copy_function=os.link)
-    clone.run("dvc", "checkout")
-    return clone
-
-
-def clone_of(project: Project, folder: Path) -> Project:
-    project.run("git", "clone", "--quiet", ".", str(folder))
-    return Project(folder)
+def yours(built_project: Project, tmp_path: Path) -> Project:
+    return clone(built_project, tmp_path / "yours")
 
 
 def in_remote(folder: Path) -> set[str]:
@@ -144,7 +133,7 @@ def test_what_one_clone_pushes_another_pulls_and_then_repro_runs_nothing(
 ):
     remote.add_to(yours)
     yours.run("dvc", "push")
-    theirs = clone_of(yours, tmp_path / "theirs")
+    theirs = clone(yours, tmp_path / "theirs", cache=False)
     remote.unlock(theirs)
     theirs.run("dvc", "pull")
     assert theirs.repro() == []
@@ -163,7 +152,7 @@ def test_with_your_parameters_a_colleague_takes_your_results(
     assert ran == ["check", *CHANGED]
     yours.run("python", "-m", "stages.share")
 
-    theirs = clone_of(yours, tmp_path / "theirs")
+    theirs = clone(yours, tmp_path / "theirs", cache=False)
     remote.unlock(theirs)
     theirs.set_params(CHANGE)
     started = tmp_path / "started"
@@ -191,7 +180,7 @@ def test_the_keys_are_needed_and_git_never_sees_them(
     assert BUCKET.encode() in known
     assert KEY.encode() not in known and SECRET.encode() not in known
 
-    theirs = clone_of(yours, tmp_path / "theirs")
+    theirs = clone(yours, tmp_path / "theirs", cache=False)
     refused = theirs.run("dvc", "pull", "models/backbone", check=False)
     assert refused.returncode > 0
     assert "credentials" in refused.stderr
