@@ -38,16 +38,22 @@ def project(built_project: Project, tmp_path_factory: pytest.TempPathFactory) ->
     return clone(built_project, tmp_path_factory.mktemp("experiments") / "project")
 
 
-@pytest.fixture(autouse=True)
-def as_committed(project: Project) -> None:
-    """Before each test the workspace is that of the last commit."""
+def reset(project: Project) -> None:
+    """Make the workspace that of the last commit again."""
     project.run("git", "checkout", "--quiet", ".")
     project.run("dvc", "checkout", "--quiet", "--force")
+
+
+@pytest.fixture(autouse=True)
+def as_committed(project: Project) -> None:
+    """Each test begins at the last commit."""
+    reset(project)
 
 
 @pytest.fixture(scope="module")
 def slow(project: Project) -> Project:
     """The project with an experiment `slow`, run in the workspace."""
+    reset(project)
     done = project.run("dvc", "exp", "run", "--name", "slow", "--set-param", SET_RATE, TARGET)
     assert stages_run(done.stdout) == RAN
     return project
@@ -110,7 +116,7 @@ def test_show_has_the_metrics_that_a_plain_repro_gets(
 def test_diff_shows_what_was_changed_and_what_came_of_it(slow: Project):
     found = json.loads(slow.run("dvc", "exp", "diff", "HEAD", "slow", "--json").stdout)
     assert found["params"]["params.yaml"] == {
-        "variants.fcn8s.learning_rate": {"old": None, "new": RATE, "diff": None}
+        "variants.fcn8s.learning_rate": {"old": None, "new": RATE}
     }
     changed = found["metrics"]["reports/fcn8s/training.json"]["val_loss"]
     assert changed["new"] != changed["old"]
