@@ -1,5 +1,5 @@
-# make demo | make pets | make predict | make app | make reproduce | make check | make test
-# make benchmark | make soak | make docs
+# make demo | make pets | make sweep | make share | make predict | make app | make report
+# make reproduce | make check | make test | make benchmark | make soak | make docs
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,12 +7,13 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 # DVC runs the stages with the `python` that comes first in PATH.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-# Of `make predict`.
+# Of `make sweep` and `make predict`.
 VARIANT ?= fcn8s
+TRIALS ?= 12
 OUT ?= predicted
 PICTURES ?=
 
-.PHONY: demo pets predict app reproduce check test benchmark soak docs install
+.PHONY: demo pets sweep share predict app report reproduce check test benchmark soak docs install
 
 demo: $(VENV)/installed
 	python -m stages.check
@@ -26,6 +27,14 @@ demo: $(VENV)/installed
 pets: $(VENV)/installed
 	cp profiles/pets.yaml params.yaml
 	dvc repro
+
+# make sweep [VARIANT=fcn8s] [TRIALS=12]
+sweep: $(VENV)/sweep-installed
+	python -m stages.sweep --variant $(VARIANT) --trials $(TRIALS)
+
+# Pushes what is here, and what its runs wrote, to DVC's remote.
+share: $(VENV)/installed
+	python -m stages.share
 
 # make predict PICTURES="photo.jpg folder" [VARIANT=fcn8s] [OUT=predicted]
 predict: $(VENV)/installed
@@ -69,6 +78,10 @@ $(VENV)/installed: requirements.txt constraints.txt
 	  echo 'NVIDIA GPU found: installing CUDA for TensorFlow'; \
 	  $(PIP) install --quiet -c constraints.txt 'tensorflow[and-cuda]'; \
 	fi
+	@touch $@
+
+$(VENV)/sweep-installed: $(VENV)/installed extras/sweep.txt
+	$(PIP) install --quiet -c constraints.txt -r extras/sweep.txt
 	@touch $@
 
 $(VENV)/app-installed: $(VENV)/installed app/requirements.txt

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,28 @@ def copy_project(folder: Path) -> Project:
     project = Project(folder)
     project.run("git", "init", "--quiet")
     return project
+
+
+def clone(project: Project, folder: Path, *, cache: bool = True) -> Project:
+    """A Git clone of a committed project; with links to what its cache has, its outs are there."""
+    project.run("git", "clone", "--quiet", ".", str(folder))
+    cloned = Project(folder)
+    if cache:
+        name = ".dvc/cache"
+        shutil.copytree(project.folder / name, folder / name, copy_function=os.link)
+        cloned.run("dvc", "checkout")
+    return cloned
+
+
+def processes_in(folder: Path) -> list[str]:
+    """The commands of the processes that work in a folder, or below it."""
+    found = []
+    for process in Path("/proc").iterdir():
+        # Any may end meanwhile.
+        with suppress(OSError):
+            if process.name.isdecimal() and (process / "cwd").readlink().is_relative_to(folder):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
 
 
 @pytest.fixture
