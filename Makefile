@@ -1,4 +1,4 @@
-# make demo | make pets | make predict | make app | make reproduce | make check | make test
+# make demo | make pets | make predict | make report | make app | make reproduce | make check | make test
 # make benchmark | make soak
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ VARIANT ?= fcn8s
 OUT ?= predicted
 PICTURES ?=
 
-.PHONY: demo pets predict app reproduce check test benchmark soak install
+.PHONY: demo pets predict report app reproduce check test benchmark soak install
 
 demo: $(VENV)/installed
 	python -m stages.check
@@ -30,6 +30,10 @@ pets: $(VENV)/installed
 # make predict PICTURES="photo.jpg folder" [VARIANT=fcn8s] [OUT=predicted]
 predict: $(VENV)/installed
 	python -m stages.predict --variant $(VARIANT) --out $(OUT) $(PICTURES)
+
+# reports/index.html: the results on a page; the folder reports/ can be zipped and mailed.
+report: $(VENV)/installed
+	python -m stages.report
 
 app: $(VENV)/app-installed
 	python -m app
