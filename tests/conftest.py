@@ -205,13 +205,24 @@ def in_project(built_project: Project, tmp_path: Path, monkeypatch) -> Project:
     return Project(tmp_path / "copy")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where there is no browser, skip what needs one, before anything is made for it."""
+    if CHROMIUM.exists():
+        return
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            # The name makes pytest's summary list each of them.
+            reason = f"{item.name} needs {CHROMIUM}, which is not there"
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
-    """Debian's chromium, headless; a test that wants it is skipped where there is none."""
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not there")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
+    """Debian's chromium, headless."""
+    # Here, for most tests do without.
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
         launched = started.chromium.launch(executable_path=CHROMIUM, args=BROWSER_OPTIONS)
         yield launched
         launched.close()
