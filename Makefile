@@ -40,6 +40,10 @@ share: $(VENV)/installed
 predict: $(VENV)/installed
 	python -m stages.predict --variant $(VARIANT) --out $(OUT) $(PICTURES)
 
+# reports/index.html: the results on a page; the folder reports/ can be zipped and mailed.
+report: $(VENV)/installed
+	python -m stages.report
+
 app: $(VENV)/app-installed
 	python -m app
 

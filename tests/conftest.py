@@ -7,9 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -17,6 +19,9 @@ import yaml
 from PIL import Image
 
 import stages  # noqa: F401  sets TensorFlow's environment before any test imports it
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ConsoleMessage, Page, Route
 
 ROOT = Path(__file__).resolve().parent.parent
 FAULTS = ROOT / "tests/faults"
@@ -27,9 +32,20 @@ COPIED = (
     "profiles",
     ".dvc/config",
     ".dvc/plots",
+    "reports/vega",
     "data/archives",
     "data/weights",
 )
+CHROMIUM = Path("/usr/bin/chromium")
+BROWSER_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def encoded(pixels: np.ndarray, kind: str) -> bytes:
@@ -221,3 +237,67 @@ def in_project(built_project: Project, tmp_path: Path, monkeypatch) -> Project:
             path.chmod(0o644)
     monkeypatch.chdir(tmp_path / "copy")
     return Project(tmp_path / "copy")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where there is no browser, skip what needs one, before anything is made for it."""
+    if CHROMIUM.exists():
+        return
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            # The name makes pytest's summary list each of them.
+            reason = f"{item.name} needs {CHROMIUM}, which is not there"
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """Debian's chromium, headless."""
+    # Here, for most tests do without.
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=CHROMIUM, args=BROWSER_OPTIONS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_file(browser: "Browser") -> "Iterator[Callable[..., Page]]":
+    """Opens a page from the disk in a browser of a width, without a network.
+
+    The test fails if the page asks for anything but files in the folder `within`, or if its console
+    has an error or a warning, but for those that hold the text `tolerated`.
+    """
+    contexts, faults = [], []
+
+    def open_file(path: Path, within: Path, width: int = 1280, tolerated: str = "\0") -> "Page":
+        def allowed(url: str) -> bool:
+            parts = urlsplit(url)
+            inside = Path(unquote(parts.path)).is_relative_to(within.resolve())
+            return parts.scheme in ("data", "blob") or (parts.scheme == "file" and inside)
+
+        def through(route: "Route") -> None:
+            if allowed(route.request.url):
+                route.continue_()
+            else:
+                route.abort()
+
+        def hear(said: "ConsoleMessage") -> None:
+            if said.type in ("error", "warning") and tolerated not in said.text:
+                faults.append(said.text)
+
+        context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+        contexts.append(context)
+        context.route("**/*", through)
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", hear)
+        page.on("request", lambda r: None if allowed(r.url) else faults.append(r.url))
+        page.goto(path.resolve().as_uri())
+        return page
+
+    yield open_file
+    for context in contexts:
+        context.close()
+    assert faults == []

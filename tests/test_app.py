@@ -17,24 +17,13 @@ import pytest
 
 from .conftest import ROOT, Project, encoded
 
-CHROMIUM = Path("/usr/bin/chromium")
-BROWSER_OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 START_LIMIT = ANSWER_LIMIT = 180  # seconds
 NO_PICTURE = "the picture is no image of any known format"
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = [
-    pytest.mark.skipif(not importlib.util.find_spec("gradio"), reason="gradio is not installed"),
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not there"),
-]
+pytestmark = pytest.mark.skipif(
+    not importlib.util.find_spec("gradio"), reason="gradio is not installed"
+)
 
 
 class App(NamedTuple):
@@ -94,16 +83,8 @@ def app(built_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Ite
         process.kill()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=CHROMIUM, args=BROWSER_OPTIONS)
-        yield launched
-        launched.close()
-
-
 @pytest.fixture
-def page(app: App, browser: "playwright.Browser") -> Iterator["playwright.Page"]:
+def page(browser: "playwright.Browser", app: App) -> Iterator["playwright.Page"]:
     """The page, newly opened; what fails in its scripts or leaves the machine fails the test."""
     opened = browser.new_page()
     opened.set_default_timeout(ANSWER_LIMIT * 1000)
