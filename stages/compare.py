@@ -4,10 +4,8 @@ data/evaluation/, data/records/ -> curves.csv, iou.csv, learning_curves.png, pic
 """
 
 import csv
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib import rcParams
@@ -15,28 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from stages.shared import errors, outputs, params, predictions, records, scores
+from stages.shared import comparison, errors, outputs, params, scores
+from stages.shared.comparison import PANELS, Shown
 from stages.shared.dataset import IGNORED, Dataset
-from stages.shared.errors import UserError
 from stages.shared.outputs import EVALUATION_DIR, MODELS_DIR, PNG_METADATA, REPORTS_DIR
 from stages.shared.overlay import colours, overlay
 from stages.shared.predictions import Summary
 
 COMPARISON_DIR = REPORTS_DIR / "comparison"
 OUTS = ("curves.csv", "iou.csv", "learning_curves.png", "pictures")
-PANELS = {"loss": "loss", "pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU"}
 PANEL_INCHES = 2.6
 # A dollar in the name of a class or a picture is a dollar.
 rcParams["text.parse_math"] = False
-
-
-class Shown(NamedTuple):
-    """A picture to show, uint8 (height, width, 3), its mask, and each variant's, uint8."""
-
-    name: str
-    image: np.ndarray
-    truth: np.ndarray
-    predicted: dict[str, np.ndarray]
 
 
 def compare() -> None:
@@ -48,7 +36,7 @@ def compare() -> None:
     settings, split = params.read("compare"), params.read("evaluate").split
     summaries = {name: Summary.load(name) for name in params.read("variants")}
     dataset = Dataset.load()
-    require_same(summaries, dataset, split)
+    comparison.require_same(summaries, dataset, split)
     note_former_variants(set(summaries))
     with outputs.writing(*(COMPARISON_DIR / out for out in OUTS)) as staging:
         curves, iou, figure, folder = (COMPARISON_DIR / out for out in OUTS)
@@ -65,24 +53,10 @@ def compare() -> None:
             ),
         )
         save(learning_curves(summaries), staging.file(figure))
-        shown = pictures(dataset, summaries, settings.pictures)
+        shown = comparison.pictures(dataset, summaries, settings.pictures)
         for number, picture in enumerate(shown, 1):
             row = side_by_side(picture, dataset.classes, settings.opacity)
             save(row, staging.folder(folder) / f"picture-{number}.png")
-
-
-def require_same(summaries: dict[str, Summary], dataset: Dataset, split: str) -> None:
-    """Fail on an evaluation of something else than is to be shown.
-
-    Raises:
-        UserError: names it.
-    """
-    for name, summary in summaries.items():
-        if (summary.records, summary.split) != (dataset.digest, split):
-            raise UserError(
-                f"{EVALUATION_DIR / name}/ is of other records or another split than "
-                f"data/records/ and {split}; `dvc repro evaluate@{name}` measures it anew"
-            )
 
 
 def note_former_variants(variants: set[str]) -> None:
@@ -104,24 +78,6 @@ def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> None:
         writer = csv.DictWriter(out, list(first), lineterminator="\n")
         writer.writeheader()
         writer.writerows([first, *rest])
-
-
-def pictures(dataset: Dataset, summaries: dict[str, Summary], count: int) -> Iterator[Shown]:
-    """`count` pictures evenly spaced over the split, or all if it has fewer."""
-    (split,) = {summary.split for summary in summaries.values()}
-    total = dataset.pictures(split)
-    chosen = set(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
-    found = (
-        record
-        for shard in dataset.shards[split]
-        for batch in records.batches(shard, dataset.image_size, 32)
-        for record in zip(*batch, strict=True)
-    )
-    masks_of = (predictions.read(name, summary) for name, summary in summaries.items())
-    pairs = zip(found, zip(*masks_of, strict=True), strict=True)
-    for index, ((name, image, truth), masks) in enumerate(islice(pairs, max(chosen) + 1)):
-        if index in chosen:
-            yield Shown(name, image, truth, dict(zip(summaries, masks, strict=True)))
 
 
 def learning_curves(summaries: dict[str, Summary]) -> Figure:

@@ -18,9 +18,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from tqdm import tqdm
 
-from stages import compare
-from stages.compare import Shown
-from stages.shared import charts, errors, outputs, params, scores
+from stages.shared import charts, comparison, errors, outputs, params, scores
+from stages.shared.comparison import Shown
 from stages.shared.dataset import IGNORED, Dataset
 from stages.shared.errors import UserError
 from stages.shared.outputs import EVALUATION_DIR, REPORTS_DIR
@@ -107,7 +106,7 @@ def read() -> Results:
     require_there(variants)
     dataset = Dataset.load()
     summaries = {name: Summary.load(name) for name in variants}
-    compare.require_same(summaries, dataset, split)
+    comparison.require_same(summaries, dataset, split)
     metrics = {name: read_metrics(name, summary) for name, summary in summaries.items()}
     confusion = {name: read_confusion(name) for name in variants}
     opacity = params.read("compare").opacity
@@ -159,7 +158,7 @@ def read_confusion(name: str) -> list[dict[str, Any]]:
 def pictures(results: Results, told: str) -> Iterable[Shown]:
     """Every picture of the split with all masks of it, one at a time; `told` names the progress."""
     total = results.dataset.pictures(results.split)
-    shown = compare.pictures(results.dataset, results.summaries, total)
+    shown = comparison.pictures(results.dataset, results.summaries, total)
     return tqdm(shown, desc=told, total=total, unit="picture")
 
 
@@ -270,7 +269,7 @@ def page(results: Results, cards: list[dict[str, Any]]) -> str:
         iou=iou_table(results),
         curves={
             title: charts.learning_curves(histories, key, title)
-            for key, title in compare.PANELS.items()
+            for key, title in comparison.PANELS.items()
         },
         bars=charts.iou_by_class({name: s.iou for name, s in results.summaries.items()}),
         confusion={name: charts.confusion(rows) for name, rows in results.confusion.items()},

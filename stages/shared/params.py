@@ -23,8 +23,8 @@ from stages.shared.errors import UserError
 from stages.shared.schema import Count, Section, Text, shown, validate
 
 PARAMS_FILE = Path("params.yaml")
-# Folders of models/ and reports/ that belong to other stages.
-RESERVED_NAMES = ("backbone", "comparison", "dataset", "export")
+# Folders of models/ and reports/ that are no variant's.
+RESERVED_NAMES = ("backbone", "comparison", "dataset", "export", "gallery", "vega")
 
 # In the flow of a mapping, without quotes.
 BARE_COLOUR = re.compile(r"[{,]\s*#[0-9a-fA-F]{6}")
