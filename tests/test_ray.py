@@ -88,7 +88,7 @@ def cluster(s3_address: str) -> Iterator[Cluster]:
         yield Cluster(address, [Node(process) for process in nodes])
     finally:
         for process in reversed(nodes):
-            process.terminate()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 

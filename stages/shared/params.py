@@ -221,7 +221,7 @@ class Ray(Section):
             `file:///mnt/folder`), through which the shards pass; null: through Ray's memory.
     """
 
-    address: Text | None = None
+    address: Annotated[str, Field(pattern=r"^(auto|[^:/\s]+:\d+)$")] | None = None
     cpus: Count = 1
     storage: Annotated[str, Field(pattern=r"^[a-z0-9]+://.+[^/]$")] | None = None
 

@@ -9,6 +9,7 @@ features are computed. A worker that dies is replaced, and what it was at is don
 
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 RETRIES = 3
 # Tasks under way for each that can run at once: the next one waits at the worker's door.
 QUEUED = 2
+# How long the cluster's address may take to answer.
+ANSWER_SECONDS = 10
 
 
 class Carried(NamedTuple):
@@ -168,6 +171,20 @@ def work(
         return part, {name: storage.put(made / name) for name in part.files}
 
 
+def require_listener(address: str) -> None:
+    """Fail where nothing listens; Ray itself would try for minutes.
+
+    Raises:
+        ConnectionError: says why there is no connection.
+    """
+    host, separator, port = address.rpartition(":")
+    if separator:
+        try:
+            socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
+        except OSError as error:
+            raise ConnectionError(str(error)) from None
+
+
 @contextmanager
 def running(settings: Ray) -> Iterator[RayEngine]:
     """Connect to a Ray cluster, or start one on this machine.
@@ -184,6 +201,7 @@ def running(settings: Ray) -> Iterator[RayEngine]:
         ) from None
     cores = str(settings.cpus)
     try:
+        require_listener(settings.address or "")
         ray.init(
             address=settings.address or "local",
             runtime_env={
