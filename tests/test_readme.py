@@ -22,6 +22,8 @@ DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/measured.md", "docs/trouble.m
 COPIED = (".gitignore", "Makefile", "requirements.txt", "constraints.txt", "app", "extras", "tests")
 MARKS = ("installed", "app-installed", "tests-installed")
 
+BUCKET = "it wants a bucket; tests/test_sharing.py runs it against a server of its own"
+CLUSTER = "it leaves a cluster behind; tests/test_ray.py runs the stages on one of its own"
 NOT_RUN = {
     "make test": "it is what runs this test",
     "make check": "it is run beside the tests",
@@ -30,7 +32,18 @@ NOT_RUN = {
     "make app": "it serves until it is stopped; tests/test_app.py opens its page",
     "make reproduce": "it takes minutes; tests/test_reproduce.py runs what it runs",
     "make benchmark": "it takes minutes; tests/test_benchmark.py runs what it runs",
-    ".venv/bin/python -m benchmarks.run --backend jax": "JAX is not installed",
+    ".venv/bin/python -m benchmarks.run --backend jax": "it takes minutes; see `make benchmark`",
+    "dvc queue start": "it leaves a worker behind; tests/test_experiments.py waits for one",
+    "make sweep": "it takes minutes; tests/test_sweep.py runs what it runs",
+    "pip install -c constraints.txt -r extras/s3.txt": "the tests' own environment has it",
+    "pip install -c constraints.txt -r extras/ray.txt": "the tests' own environment has it",
+    "dvc remote add --default shared s3://bucket/folder": BUCKET,
+    "dvc remote modify --local shared access_key_id KEY": BUCKET,
+    "dvc remote modify --local shared secret_access_key SECRET": BUCKET,
+    "make share": BUCKET,
+    "dvc repro --pull": BUCKET,
+    "ray start --head": CLUSTER,
+    "dvc exp run -S engine=ray -S ray.address=auto": CLUSTER,
     "python -m pytest tests/test_scores.py -n 1": "it is run beside this test",
 }
 
