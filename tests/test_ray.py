@@ -1,6 +1,7 @@
 """Engine `ray`: a real cluster of two nodes on this machine makes the bytes that one makes."""
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -233,6 +234,12 @@ def test_a_damaged_file_in_shared_storage_is_named(tmp_path: Path):
     stored.write_bytes(b"recordz")
     with pytest.raises(UserError, match=f"{carried.digest} is damaged"):
         storage.get(carried, tmp_path / "again")
+
+
+@pytest.mark.parametrize("url", ["nothing://folder", "file:///proc/no/folder"])
+def test_a_storage_in_which_nothing_can_be_written_is_named(url: str):
+    with pytest.raises(UserError, match=re.escape(f"ray.storage is {url!r}, where nothing can")):
+        Storage(url).require()
 
 
 def test_the_engine_needs_no_entry_in_params_yaml(in_project: Project):

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager
 from functools import cache
@@ -58,6 +59,26 @@ class Storage:
     def __init__(self, url: str | None) -> None:
         self.url = url
 
+    def require(self) -> None:
+        """Fail on a folder in which nothing can be written.
+
+        Raises:
+            UserError: says why.
+        """
+        if self.url is None:
+            return
+        try:
+            system, folder = fsspec.url_to_fs(self.url)
+            system.makedirs(folder, exist_ok=True)
+            probe = f"{folder}/{uuid.uuid4()}"
+            system.pipe_file(probe, b"probe")
+            system.rm_file(probe)
+        # Each kind of storage has errors of its own, and the package for it may be missing.
+        except Exception as error:
+            raise UserError(
+                f"params.yaml: ray.storage is {self.url!r}, where nothing can be written: {error}"
+            ) from None
+
     def put(self, path: Path) -> Carried:
         """Take a file to the storage, if it is not there yet."""
         digest = manifest.digest(path)
@@ -67,7 +88,7 @@ class Storage:
         if not system.exists(place):
             system.makedirs(system._parent(place), exist_ok=True)
             # Whoever finds a file under its digest finds it whole.
-            beside = f"{place}.{os.getpid()}"
+            beside = f"{place}.{uuid.uuid4()}"
             system.put_file(str(path), beside)
             system.mv(beside, place)
         return Carried(digest, None)
@@ -105,6 +126,7 @@ class RayEngine:
         import ray
 
         self._storage = Storage(settings.storage)
+        self._storage.require()
         resources = ray.cluster_resources()
         gpus = 1 if resources.get("GPU") else 0
         on = ray.remote(num_cpus=settings.cpus, num_gpus=gpus, max_retries=RETRIES)
@@ -190,7 +212,7 @@ def running(settings: Ray) -> Iterator[RayEngine]:
     """Connect to a Ray cluster, or start one on this machine.
 
     Raises:
-        UserError: Ray is not installed, or no cluster answers.
+        UserError: Ray is not installed, no cluster answers, or the storage does not.
     """
     try:
         import ray
