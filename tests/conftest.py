@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -236,6 +237,8 @@ def in_project(built_project: Project, tmp_path: Path, monkeypatch) -> Project:
         if path.is_file():
             path.chmod(0o644)
     monkeypatch.chdir(tmp_path / "copy")
+    # Nothing is loaded yet in the process of a stage.
+    import_module("stages.shared.computation").stored_backbone.cache_clear()
     return Project(tmp_path / "copy")
 
 

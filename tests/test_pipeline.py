@@ -9,6 +9,23 @@ import yaml
 
 from .conftest import ROOT, Project, tiny_params
 
+MEASURES = {
+    "loss",
+    "pixel_accuracy",
+    "mean_accuracy",
+    "mean_iou",
+    "frequency_weighted_iou",
+    "iou",
+}
+EPOCHS = {
+    "epoch",
+    "train_loss",
+    "val_loss",
+    "val_mean_iou",
+    "best_epoch",
+    "best_val_mean_iou",
+}
+
 
 def test_metrics_and_plots_show_right_after_a_clone(project: Project, tmp_path: Path):
     project.run("git", "clone", "--quiet", str(project.folder), str(tmp_path / "clone"))
@@ -16,16 +33,10 @@ def test_metrics_and_plots_show_right_after_a_clone(project: Project, tmp_path: 
     metrics = json.loads(clone.run("dvc", "metrics", "show", "--json").stdout)
     shown = metrics[""]["data"]
     variants = ("fcn16s", "fcn32s", "fcn8s-finetuned", "fcn8s")
-    assert sorted(shown) == [f"reports/{v}/metrics.json" for v in variants]
-    for values in shown.values():
-        assert set(values["data"]) == {
-            "loss",
-            "pixel_accuracy",
-            "mean_accuracy",
-            "mean_iou",
-            "frequency_weighted_iou",
-            "iou",
-        }
+    expected = {"metrics.json": MEASURES, "training.json": EPOCHS}
+    assert {path: set(values["data"]) for path, values in shown.items()} == {
+        f"reports/{variant}/{file}": keys for variant in variants for file, keys in expected.items()
+    }
     assert plots_page(clone, "show").exists()
 
 
@@ -33,7 +44,11 @@ def test_metrics_diff_and_plots_after_a_change(project: Project):
     project.set_params({"variants.fcn8s.learning_rate": 0.05})
     project.repro()
     changed = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)
-    assert set(changed) == {f"reports/{v}/metrics.json" for v in ("fcn8s", "fcn8s-finetuned")}
+    assert set(changed) == {
+        f"reports/{variant}/{file}.json"
+        for variant in ("fcn8s", "fcn8s-finetuned")
+        for file in ("metrics", "training")
+    }
     assert changed["reports/fcn8s/metrics.json"]["loss"]["diff"] != 0
     for command in ("show", "diff"):
         page = plots_page(project, command).read_text()
