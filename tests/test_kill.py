@@ -1,5 +1,6 @@
 """Stages that are killed anywhere, or stopped: what they leave, and what `dvc repro` then makes."""
 
+import json
 import os
 import random
 import re
@@ -124,6 +125,23 @@ def test_ctrl_c_says_where_a_training_stands_and_the_next_run_goes_on_there(
     stdout, stderr = interrupt(process)
     assert re.search(said, stderr)
     assert f"fcn32s: going on after epoch {kept} of 1000000" in stdout
+
+
+@pytest.mark.parametrize("place", [[], ["--temp"]], ids=["in the workspace", "in a folder"])
+def test_exp_show_tells_how_far_a_training_is_that_runs(place: list[str], long_training: Project):
+    command = ["dvc", "exp", "run", *place, "--name", "long", "train@fcn32s"]
+    process = start_training(long_training, *command)
+    try:
+        _, last_commit = json.loads(long_training.run("dvc", "exp", "show", "--json").stdout)
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+    (experiment,) = last_commit["experiments"]
+    assert experiment["executor"]["state"] == "running"
+    metrics = experiment["revs"][0]["data"]["metrics"]
+    summary = metrics["reports/fcn32s/training.json"]["data"]
+    assert 1 <= summary["epoch"] < 1_000_000
+    assert 0 <= summary["val_mean_iou"] <= summary["best_val_mean_iou"] <= 1
 
 
 def test_another_parameter_drops_what_an_interrupted_training_has_kept(long_training: Project):
