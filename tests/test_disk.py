@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from stages import features, train
-from stages.shared import activations, outputs
+from stages.shared import activations, computation, outputs
 from stages.shared.activations import FEATURES_DIR
 from stages.shared.errors import UserError
 
@@ -88,7 +88,7 @@ def test_features_that_will_not_fit_are_told_before_the_backbone_runs(
     Path("data").symlink_to(disk / "data")
     free = stored // 2 // 4096 * 4096
     filler = leave(disk, free)
-    monkeypatch.setattr(features, "run", lambda *_: pytest.fail("the backbone ran"))
+    monkeypatch.setattr(computation, "run", lambda *_: pytest.fail("the backbone ran"))
     with pytest.raises(UserError) as error:
         features.features()
     said = r"data/features needs (\S+)kB more, .* has (\S+)kB free; make room and `dvc repro` again"
