@@ -2,6 +2,7 @@
 
 import csv
 import re
+import time
 from pathlib import Path
 
 import optuna
@@ -27,6 +28,9 @@ class TheSecond(BasePruner):
 sweep.PRUNER = TheSecond()
 sweep.sweep("fcn8s", 2)
 """
+
+# How long what was interrupted may take to end, in seconds.
+END_LIMIT = 60
 
 
 class Swept(Project):
@@ -132,6 +136,9 @@ def test_a_pruned_trial_ends_at_once_and_leaves_nothing(built_project: Project, 
     assert re.search(r"^sweep-fcn8s-01 .* pruned ", done.stdout, re.M)
     assert list(project.histories()) == ["sweep-fcn8s-00"]
     assert project.workspace() == before
+    limit = time.monotonic() + END_LIMIT
+    while processes_in(project.folder) and time.monotonic() < limit:
+        continue
     assert processes_in(project.folder) == []
     assert list((project.folder / ".dvc/tmp/exps/standalone").glob("tmp*")) == []
 
