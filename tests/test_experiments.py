@@ -124,13 +124,13 @@ def test_diff_shows_what_was_changed_and_what_came_of_it(slow: Project):
 
 
 def test_apply_brings_back_parameters_and_outs_and_then_repro_runs_nothing(slow: Project):
-    committed = slow.digests("models/fcn8s")
+    committed = slow.digests("models/fcn8s", "reports/fcn8s")
     slow.run("dvc", "exp", "apply", "slow")
     assert slow.params["variants"]["fcn8s"]["learning_rate"] == RATE
-    applied = slow.digests("models/fcn8s")
+    applied = slow.digests("models/fcn8s", "reports/fcn8s")
     assert applied.keys() == committed.keys() and applied != committed
     assert stages_run(slow.run("dvc", "repro", TARGET).stdout) == []
-    assert slow.digests("models/fcn8s") == applied
+    assert slow.digests("models/fcn8s", "reports/fcn8s") == applied
 
 
 @pytest.mark.parametrize("where", ["workspace", "temp"])
