@@ -5,8 +5,10 @@ import io
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
@@ -37,6 +39,8 @@ COPIED = (
     "data/archives",
     "data/weights",
 )
+# How long a test waits for what other processes do.
+WAIT_SECONDS = 600
 CHROMIUM = Path("/usr/bin/chromium")
 BROWSER_OPTIONS = [
     "--no-sandbox",
@@ -188,6 +192,21 @@ def processes_in(folder: Path) -> list[str]:
             if process.name.isdecimal() and (process / "cwd").readlink().is_relative_to(folder):
                 found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
     return found
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return once something has come to pass."""
+    limit = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < limit, "it did not come to pass"
+        time.sleep(0.5)
+
+
+def free_port() -> int:
+    """A port of this machine at which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.fixture

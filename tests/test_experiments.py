@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project, clone, processes_in, stages_run
+from .conftest import Project, clone, processes_in, stages_run, wait_until
 
 TARGET = "evaluate@fcn8s"
 RAN = ["check", "train@fcn8s", "evaluate@fcn8s"]
@@ -17,7 +17,6 @@ GRID = [0.002, 0.004, 0.008]
 VARIANTS = ["fcn32s", "fcn16s", "fcn8s", "fcn8s-finetuned"]
 # What a change of training leaves as it is.
 UNCHANGED = ("data/records/", "data/features/", "models/backbone/")
-QUEUE_LIMIT = 600  # seconds
 
 # Python imports this first, if its folder is in PYTHONPATH: DVC's own processes note there what
 # they open to read, as it lies in the project, in an experiment's folder or in the cache.
@@ -210,10 +209,3 @@ def states(project: Project) -> dict[str, str]:
     lines = project.run("dvc", "queue", "status").stdout.splitlines()
     rows = [line.split() for line in lines[1:] if line and not line.startswith("Worker")]
     return {row[1]: row[-1] for row in rows}
-
-
-def wait_until(condition) -> None:
-    limit = time.monotonic() + QUEUE_LIMIT
-    while not condition():
-        assert time.monotonic() < limit, "it did not come to pass"
-        time.sleep(0.5)

@@ -2,7 +2,6 @@
 
 import csv
 import shutil
-import socket
 from pathlib import Path
 
 import h5py
@@ -11,7 +10,7 @@ import pytest
 
 from stages.shared import devices
 
-from .conftest import Project
+from .conftest import Project, free_port
 
 NAME = "fcn8s-finetuned"
 
@@ -36,12 +35,6 @@ def together(number: int, port: int) -> dict[str, str]:
         devices.PROCESSES: "2",
         devices.PROCESS: str(number),
     }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def history(project: Project) -> list[dict[str, float]]:

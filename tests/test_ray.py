@@ -5,7 +5,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from stages.shared.errors import UserError
 from stages.shared.params import Ray
 from stages.shared.ray_engine import Storage
 
-from .conftest import Project, copy_project
+from .conftest import Project, copy_project, free_port
 
 pytest.importorskip("ray")
 
@@ -56,12 +55,6 @@ def title(process: psutil.Process) -> str:
 class Cluster(NamedTuple):
     address: str
     nodes: list[Node]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def start_node(*options: str, **environment: str) -> subprocess.Popen:

@@ -2,11 +2,7 @@
 
 import importlib.util
 import os
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +16,6 @@ from .conftest import FAULTS, Project, clone, stages_run
 
 BUCKET = "shared"
 KEY, SECRET = "AKIDOFATEST", "a-secret-that-git-must-not-see"
-START_LIMIT = 60  # seconds
 # After this change alone the head is trained and measured anew.
 CHANGE, TARGET = {"variants.fcn8s.dropout": 0.25}, "evaluate@fcn8s"
 CHANGED = ["train@fcn8s", "evaluate@fcn8s"]
@@ -58,34 +53,13 @@ class Remote(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
+def s3(s3_address: str) -> str:
     """Address of a running S3 server with a bucket."""
     import boto3
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "--host=127.0.0.1", f"--port={port}"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            wait_for(port, server)
-            address = f"http://127.0.0.1:{port}"
-            session = boto3.Session(KEY, SECRET, region_name="us-east-1")
-            session.client("s3", endpoint_url=address).create_bucket(Bucket=BUCKET)
-            yield address
-        finally:
-            server.kill()
-
-
-def wait_for(port: int, server: subprocess.Popen) -> None:
-    """Return once something listens on the port."""
-    limit = time.monotonic() + START_LIMIT
-    while time.monotonic() < limit and server.poll() is None:
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-    raise AssertionError("the S3 server did not start")
+    session = boto3.Session(KEY, SECRET, region_name="us-east-1")
+    session.client("s3", endpoint_url=s3_address).create_bucket(Bucket=BUCKET)
+    return s3_address
 
 
 @pytest.fixture

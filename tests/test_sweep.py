@@ -2,7 +2,6 @@
 
 import csv
 import re
-import time
 from pathlib import Path
 
 import optuna
@@ -13,7 +12,7 @@ from stages import sweep
 from stages.shared import params
 from stages.shared.params import Train
 
-from .conftest import FAULTS, ROOT, Project, clone, processes_in
+from .conftest import FAULTS, ROOT, Project, clone, processes_in, wait_until
 
 TRIALS = [f"sweep-fcn8s-{number:02}" for number in range(3)]
 # A sweep whose second trial is pruned as soon as it has trained an epoch.
@@ -28,9 +27,6 @@ class TheSecond(BasePruner):
 sweep.PRUNER = TheSecond()
 sweep.sweep("fcn8s", 2)
 """
-
-# How long what was interrupted may take to end, in seconds.
-END_LIMIT = 60
 
 
 class Swept(Project):
@@ -136,10 +132,7 @@ def test_a_pruned_trial_ends_at_once_and_leaves_nothing(built_project: Project, 
     assert re.search(r"^sweep-fcn8s-01 .* pruned ", done.stdout, re.M)
     assert list(project.histories()) == ["sweep-fcn8s-00"]
     assert project.workspace() == before
-    limit = time.monotonic() + END_LIMIT
-    while processes_in(project.folder) and time.monotonic() < limit:
-        continue
-    assert processes_in(project.folder) == []
+    wait_until(lambda: processes_in(project.folder) == [])
     assert list((project.folder / ".dvc/tmp/exps/standalone").glob("tmp*")) == []
 
 
