@@ -14,10 +14,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.shared import params, pictures, records
-from stages.shared.dataset import Dataset
-from stages.shared.ordered_map import ordered_map
-from stages.shared.sources import demo
+from stages.features.settings import FeaturesSettings
+from stages.prepare.decoding import decode_pair
+from stages.prepare.settings import DemoSource
+from stages.prepare.sources import demo
+from stages.shared.formats import pictures
+from stages.shared.records import shards
+from stages.shared.records.dataset import Dataset
+from stages.shared.runtime.ordered_map import ordered_map
+from stages.shared.settings.reading import read
 
 # The size of a typical picture of Oxford-IIIT Pet, in pixels, and the quality of its JPEG.
 ORIGINAL_SIZE = (375, 500)
@@ -32,19 +37,19 @@ def main() -> None:
     Path(sys.argv[1]).write_text(json.dumps(rates) + "\n")
 
 
-def rate(read: Callable[[], Iterator[int]]) -> float:
+def rate(take: Callable[[], Iterator[int]]) -> float:
     """Pictures a second of the fastest pass."""
     rates = []
     for _ in range(PASSES):
         start = time.perf_counter()
-        count = sum(read())
+        count = sum(take())
         rates.append(count / (time.perf_counter() - start))
     return max(rates)
 
 
 def encoded() -> list[tuple[bytes, bytes]]:
     """Drawn pictures and masks as files of the usual kinds and size."""
-    settings = params.read("dataset")
+    settings = read("dataset", DemoSource)
     files = []
     for example, _ in zip(demo.examples(settings, 0)["train"], range(ORIGINALS), strict=False):
         image, mask = pictures.resize(*example.decode(), ORIGINAL_SIZE)
@@ -60,7 +65,7 @@ def originals(files: list[tuple[bytes, bytes]]) -> Iterator[int]:
     size = Dataset.load().image_size
 
     def decode(file: tuple[bytes, bytes]) -> tuple[np.ndarray, np.ndarray]:
-        return pictures.resize(*pictures.decode_pair(*file), size)
+        return pictures.resize(*decode_pair(*file), size)
 
     for _ in ordered_map(decode, files):
         yield 1
@@ -68,9 +73,9 @@ def originals(files: list[tuple[bytes, bytes]]) -> Iterator[int]:
 
 def cached() -> Iterator[int]:
     """Read the records of the training split, as features does."""
-    dataset, settings = Dataset.load(), params.read("features")
+    dataset, settings = Dataset.load(), read("features", FeaturesSettings)
     for shard in dataset.shards["train"]:
-        for batch in records.batches(shard, dataset.image_size, settings.batch_size):
+        for batch in shards.batches(shard, dataset.image_size, settings.batch_size):
             yield len(batch.names)
 
 

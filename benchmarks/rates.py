@@ -9,9 +9,11 @@ import argparse
 import json
 import os
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from stages.shared import activations, devices, fcn, precision, training, vgg
-from stages.shared.losses import PixelLoss
-from stages.shared.params import Train
-from stages.shared.progress import Progress
+from stages.features.encoding import encode
+from stages.shared.networks import devices, fcn, precision, vgg
+from stages.shared.networks.stored import on_stored
+from stages.shared.runtime import start
+from stages.train import standardised
+from stages.train.batches import Batches
+from stages.train.fit import fit
+from stages.train.losses import PixelLoss
+from stages.train.progress import Progress
+from stages.train.settings import Train
+from stages.train.standardised import Statistics
 
 MATRIX_SIZE = {"cpu": 2048, "gpu": 16384}
 CLASSES = 3
@@ -37,7 +46,11 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--precision", default="auto")
-    print(json.dumps(measure(parser.parse_args()), indent=2))
+    options = parser.parse_args()
+    start.keep_freed_memory()
+    with redirect_stdout(sys.stderr):
+        rates = measure(options)
+    print(json.dumps(rates, indent=2))
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -96,9 +109,9 @@ def run_backbone(
     batches = [pictures[i : i + batch_size] for i in range(0, len(pictures), batch_size)]
     for batch in {len(b): b for b in batches}.values():
         backbone.predict_on_batch(batch)
-    start = time.perf_counter()
+    began = time.perf_counter()
     found = [backbone.predict_on_batch(batch) for batch in batches]
-    seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - began
     taps = {
         tap: np.concatenate([np.asarray(batch[tap], np.float32) for batch in found])
         for tap in found[0]
@@ -107,13 +120,13 @@ def run_backbone(
 
 
 class ArrayReader:
-    """A `stages.shared.training.Reader` of encoded activations that lie in memory."""
+    """A `stages.train.batches.Reader` of encoded activations that lie in memory."""
 
     def __init__(self, taps: dict[str, np.ndarray], masks: np.ndarray) -> None:
         self.masks = masks
         self.arrays: dict[str, np.ndarray] = {}
         for tap, values in taps.items():
-            self.arrays[tap], self.arrays[f"{tap}_step"] = activations.encode(values)
+            self.arrays[tap], self.arrays[f"{tap}_step"] = encode(values)
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -128,9 +141,7 @@ def train_head(
 ) -> dict[str, float]:
     """Train a head on all pictures as the pipeline does; its time and its losses."""
     taps = {tap: taps[tap] for tap in fcn.taps_of(stride)}
-    statistics = {
-        tap: fcn.Statistics(x.mean((0, 1, 2)), x.std((0, 1, 2))) for tap, x in taps.items()
-    }
+    statistics = {tap: Statistics(x.mean((0, 1, 2)), x.std((0, 1, 2))) for tap, x in taps.items()}
     config = fcn.HeadConfig(
         stride=stride,
         channels={tap: x.shape[-1] for tap, x in taps.items()},
@@ -143,16 +154,16 @@ def train_head(
         weight_decay=1e-4,
         dropout=0.0,
     )
-    head = fcn.head(config, statistics, settings.dropout, masks.shape[1:])
+    head = standardised.head(config, statistics, settings.dropout, masks.shape[1:])
     reader = ArrayReader(taps, masks)
     epochs = EpochTimes()
     with tempfile.TemporaryDirectory() as folder:
         progress = Progress(Path(folder) / "state.npz", settings.epochs)
-        training.fit(
-            activations.on_stored(head),
+        fit(
+            on_stored(head),
             PixelLoss(CLASSES),
-            training.Batches(reader, options.batch_size, seed=0),
-            training.Batches(reader, options.batch_size),
+            Batches(reader, options.batch_size, seed=0),
+            Batches(reader, options.batch_size),
             settings,
             f"fcn{stride}s",
             progress,
@@ -188,9 +199,9 @@ def finish(array: Any) -> None:
 
 def timed(function: Callable[[], None]) -> float:
     """Seconds that a call takes."""
-    start = time.perf_counter()
+    began = time.perf_counter()
     function()
-    return time.perf_counter() - start
+    return time.perf_counter() - began
 
 
 def device() -> str:

@@ -12,9 +12,14 @@ import time
 import keras
 import numpy as np
 
-from stages.shared import fcn, params, precision, training, vgg
-from stages.shared.dataset import Dataset
-from stages.shared.records import PictureReader
+from stages.shared.networks import fcn, precision, vgg
+from stages.shared.records.dataset import Dataset
+from stages.shared.records.shards import PictureReader
+from stages.shared.runtime import start
+from stages.shared.settings.reading import read
+from stages.shared.settings.section import Name, Precision
+from stages.train import fit
+from stages.train.settings import Train, Variant
 
 
 class Batches(keras.utils.PyDataset):
@@ -39,10 +44,11 @@ def main() -> None:
     parser.add_argument("--train", type=int, required=True, help="pictures to train on")
     parser.add_argument("--validation", type=int, required=True, help="pictures to validate on")
     options = parser.parse_args()
-    settings = params.read("train")
+    start.keep_freed_memory()
+    settings = read("train", Train)
     classes = Dataset.load().classes
     seconds = {}
-    for name, variant in params.read("variants").items():
+    for name, variant in read("variants", dict[Name, Variant]).items():
         model = notebook_model(variant.stride, classes)
         batches = Batches("train", options.train, settings.batch_size)
         validation = Batches("validation", options.validation, settings.batch_size)
@@ -55,21 +61,21 @@ def main() -> None:
                 keras.metrics.MeanIoU(num_classes=len(classes), sparse_y_pred=False),
                 keras.metrics.SparseCategoricalAccuracy(),
             ],
-            jit_compile=training.compiles(),
+            jit_compile=fit.compiles(),
         )
         # What compiles does so here, before the clock starts.
         model.train_on_batch(*batches[len(batches) - 1])
         model.test_on_batch(*validation[len(validation) - 1])
-        start = time.perf_counter()
+        began = time.perf_counter()
         model.fit(batches, validation_data=validation, verbose=0)
-        seconds[name] = time.perf_counter() - start
+        seconds[name] = time.perf_counter() - began
     pictures = batches.pictures + validation.pictures
     print(json.dumps({"pictures": pictures, "seconds_an_epoch": seconds}))
 
 
 def notebook_model(stride: int, classes: list[str]) -> keras.Model:
     """A frozen backbone, and a head on it."""
-    backbone = vgg.load(dtype=precision.policy(params.read("precision")))
+    backbone = vgg.load(dtype=precision.policy(read("precision", Precision)))
     backbone.trainable = False
     channels = {tap: backbone.output[tap].shape[-1] for tap in fcn.taps_of(stride)}
     config = fcn.HeadConfig(stride=stride, channels=channels, classes=classes)

@@ -16,6 +16,7 @@ import select
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from PIL import Image
 
 from benchmarks.report import MIB, table
 from benchmarks.workspace import ROOT, RSS_UNIT_BYTES, Cost, Workspace
-from stages.shared.sources import demo
+from stages.prepare.sources import demo
 
 VARIANTS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s-finetuned")
 IMAGE_SIZE = 64
@@ -44,12 +45,13 @@ CHUNK_BYTES = 1 << 16
 MESSAGE_BYTES = 3000
 # Shares of the work. Memory is compared from the second tenth on: in the first, buffers still fill.
 FIRST, EARLY, LAST = (0.0, 0.1), (0.1, 0.2), (0.9, 1.0)
-# A progress bar as tqdm prints it: `train fcn8s:  98%|#| 1.23k/1.25k [00:06<00:00, 9.1batch/s]`.
+# A progress bar as tqdm prints it: `fcn8s: epoch 1/1:  98%|#| 1230/1250 [00:06<00:00, 9.1batch/s]`.
 BAR = re.compile(
-    r"(?P<name>[^\r\n\x1b:]+): +(?:\d+%\|[^|]*\| *)?(?P<count>[\d.]+[kM]?)(?:/[\d.]+[kM]?)?"
+    r"(?P<name>[^\r\n\x1b]+?): +(?:\d+%\|[^|]*\| *)?(?P<count>\d+)(?:/\d+)?"
     r"(?:picture|batch)? \[[^\]]*?(?P<unit>picture|batch)\b[^\]]*\]"
 )
-ROUNDED = {"k": 1e3, "M": 1e6}
+# Rows and columns of the terminal on which the bars are drawn.
+TERMINAL = (24, 250)
 RESIDENT = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
 # utime and stime in /proc/PID/stat, counted from what follows the name (proc(5)).
 PROCESSOR_FIELDS = slice(11, 13)
@@ -114,7 +116,7 @@ class Bars:
         end = 0
         for bar in BAR.finditer(self._unread):
             pictures = self.batch_size if bar["unit"] == "batch" else 1
-            self._done[bar["name"]] = pictures * least(bar["count"])
+            self._done[bar["name"]] = pictures * int(bar["count"])
             end = bar.end()
         self._unread = self._unread[end:]
         done = sum(self._done.values())
@@ -203,7 +205,8 @@ def measured(name: str, workspace: Workspace, options: argparse.Namespace) -> di
     arguments = [name] if variant else []
     if name == "predict":
         arguments = ["--variant", options.variants[-1], "--out", "predicted", "pictures"]
-    command = [sys.executable, "-m", f"stages.{module}", *arguments]
+    package = "commands" if name == "predict" else "stages"
+    command = [sys.executable, "-m", f"{package}.{module}", *arguments]
     watched = watch(command, name, workspace.folder, options.batch_size)
     if len(watched.points) < 2:
         sys.exit(f"error: {name} was over too soon to be measured; take more pictures and files")
@@ -225,14 +228,15 @@ def watch(command: list[str], stage: str, folder: Path, batch_size: int) -> Watc
     bars, samples, due = Bars(batch_size), [], 0.0
     environment = os.environ | {"DVC_STAGE": stage}
     start = time.perf_counter()
+    # Bars are drawn on a terminal alone.
+    terminal, end = os.openpty()
+    termios.tcsetwinsize(end, TERMINAL)
     with (
         (folder / "log.txt").open("ab") as log,
-        subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=subprocess.PIPE
-        ) as process,
+        subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=end) as process,
     ):
-        assert process.stderr is not None
-        for printed in chunks(process.stderr.fileno()):
+        os.close(end)
+        for printed in chunks(terminal):
             seconds = time.perf_counter() - start
             if printed:
                 log.write(printed)
@@ -244,6 +248,7 @@ def watch(command: list[str], stage: str, folder: Path, batch_size: int) -> Watc
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
+    os.close(terminal)
     if process.returncode:
         said = (folder / "log.txt").read_bytes()[-MESSAGE_BYTES:]
         print(said.decode(errors="replace"), file=sys.stderr)
@@ -251,14 +256,17 @@ def watch(command: list[str], stage: str, folder: Path, batch_size: int) -> Watc
     return Watched(Cost(seconds, usage.ru_maxrss * RSS_UNIT_BYTES), bars.points, samples)
 
 
-def chunks(pipe: int) -> Iterator[bytes]:
-    """What comes out of a pipe, as it comes; nothing, each time that nothing came for a while."""
+def chunks(terminal: int) -> Iterator[bytes]:
+    """What is printed on a terminal, as it comes; nothing, each time that nothing came for a while.
+
+    It ends when no process has the terminal any more.
+    """
     while True:
-        ready, _, _ = select.select([pipe], [], [], SAMPLE_SECONDS)
-        printed = os.read(pipe, CHUNK_BYTES) if ready else b""
-        if ready and not printed:
+        ready, _, _ = select.select([terminal], [], [], SAMPLE_SECONDS)
+        try:
+            yield os.read(terminal, CHUNK_BYTES) if ready else b""
+        except OSError:
             return
-        yield printed
 
 
 def sample(process: int, seconds: float) -> list[Sample]:
@@ -274,15 +282,6 @@ def sample(process: int, seconds: float) -> list[Sample]:
         return []
     processor = sum(map(int, fields[PROCESSOR_FIELDS])) / os.sysconf("SC_CLK_TCK")
     return [Sample(seconds, int(resident[1]) * 1024, descriptors, processor)]
-
-
-def least(count: str) -> float:
-    """The least number that tqdm prints so: from a thousand up it may round, as in `1.25k`."""
-    digits = count.rstrip("".join(ROUNDED))
-    if digits == count:
-        return float(count)
-    half_a_digit = 0.5 / 10 ** len(digits.partition(".")[2])
-    return round((float(digits) - half_a_digit) * ROUNDED[count[-1]])
 
 
 def figures(watched: Watched) -> dict[str, Any]:

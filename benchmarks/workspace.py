@@ -11,7 +11,16 @@ from typing import NamedTuple
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("dvc.yaml", ".dvcignore", ".dvc/config", ".dvc/plots", "stages", "benchmarks")
+COPIED = (
+    "dvc.yaml",
+    ".dvcignore",
+    ".dvc/config",
+    ".dvc/plots",
+    "constraints.txt",
+    "stages",
+    "commands",
+    "benchmarks",
+)
 # Resident set sizes come in these (getrusage(2), Linux).
 RSS_UNIT_BYTES = 1024
 

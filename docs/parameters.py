@@ -13,8 +13,9 @@ import yaml
 from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
-from stages.shared.params import Params, Train, Variant
-from stages.shared.schema import TAGS, Section
+from stages.check.schema import Params
+from stages.shared.settings.section import TAGS, Section
+from stages.train.settings import Train, Variant
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/parameters.md"

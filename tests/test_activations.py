@@ -5,8 +5,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-
-from stages.shared import activations, fcn
 from stages.shared.activations import (
     Features,
     FeatureShard,
@@ -17,6 +15,8 @@ from stages.shared.activations import (
     on_stored,
 )
 from stages.shared.fcn import HeadConfig, Score
+
+from stages.shared import activations, fcn
 
 SHAPE = (5, 4, 4, 6)
 

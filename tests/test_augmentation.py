@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from stages.shared.augmentation import Augmentation
 
 from stages.shared import params
-from stages.shared.augmentation import Augmentation
 
 OFF = {"flip": False, "scale": 0.0, "colour": 0.0}
 

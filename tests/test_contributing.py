@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import pytest
 import yaml
-
 from stages.shared.dataset import Dataset
 from stages.shared.records import PictureReader
 from stages.shared.sources import demo

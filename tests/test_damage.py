@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from stages.shared.errors import UserError
+from stages.shared.segmenter import Segmenter
 
 from stages import backbone, compare, evaluate, export, features, prepare, train
 from stages.shared import fcn, manifest, vgg
-from stages.shared.errors import UserError
-from stages.shared.segmenter import Segmenter
 
 from .conftest import Project
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from stages.shared.dataset import Dataset
+from stages.shared.errors import UserError
 
 from stages import prepare as stage
 from stages.shared import dataset_params, params
-from stages.shared.dataset import Dataset
-from stages.shared.errors import UserError
 
 FOLDERS = {"by": "folder", "train": "train", "validation": "val", "test": "test"}
 NASTY = "<img src=x onerror=alert(1)> & co"

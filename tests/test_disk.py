@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from stages.shared.activations import FEATURES_DIR
+from stages.shared.errors import UserError
 
 from stages import features, train
 from stages.shared import activations, computation, outputs
-from stages.shared.activations import FEATURES_DIR
-from stages.shared.errors import UserError
 
 from .conftest import Project
 

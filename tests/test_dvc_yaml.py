@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from stages.shared.params import Params
 
 from stages.shared import params
-from stages.shared.params import Params
 
 from .conftest import ROOT
 

@@ -13,12 +13,12 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 from PIL import Image
-
-from stages import export as stage
-from stages.shared import exports, fcn, model_card, params, vgg
 from stages.shared.errors import UserError
 from stages.shared.segmenter import Segmenter
 from stages.shared.sources import demo
+
+from stages import export as stage
+from stages.shared import exports, fcn, model_card, params, vgg
 
 from .conftest import Project
 

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from stages.shared.fcn import HeadConfig, Score, Statistics
 
 from stages.shared import fcn, vgg
-from stages.shared.fcn import HeadConfig, Score, Statistics
 
 CLASSES = ["pet", "background", "border"]
 CHANNELS = {"fc7": 12, "pool4": 7, "pool3": 5}

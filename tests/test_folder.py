@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
-from stages.shared import dataset_params
 from stages.shared.dataset import IGNORED
 from stages.shared.errors import UserError
 from stages.shared.pictures import BadPictureError
 from stages.shared.schema import SPLITS
 from stages.shared.sources import folder
+
+from stages.shared import dataset_params
 
 from .conftest import ROOT
 

@@ -7,10 +7,10 @@ import re
 
 import numpy as np
 import pytest
-
-from stages.shared import vgg
 from stages.shared.dataset import Dataset
 from stages.shared.records import PictureReader
+
+from stages.shared import vgg
 
 from .conftest import ROOT, Project
 

@@ -9,8 +9,6 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from stages.shared import activations, params, pictures, records
 from stages.shared.activations import Features, FeatureShard, SplitReader, Tap
 from stages.shared.dataset import Dataset, Shard
 from stages.shared.errors import UserError
@@ -18,6 +16,8 @@ from stages.shared.manifest import digest
 from stages.shared.pictures import BadPictureError, Labels
 from stages.shared.records import PictureReader, Record
 from stages.shared.schema import SPLITS
+
+from stages.shared import activations, params, pictures, records
 
 from .conftest import encoded, tiny_params
 

@@ -12,12 +12,12 @@ import pytest
 import tensorflow_datasets as tfds
 import yaml
 from PIL import Image
-
-from stages import compare, prepare
-from stages.shared import params, vgg
 from stages.shared.dataset_params import FolderDataset, TfdsDataset
 from stages.shared.errors import UserError
 from stages.shared.pictures import BadPictureError, decode_pair, decode_picture
+
+from stages import compare, prepare
+from stages.shared import params, vgg
 
 from .conftest import ROOT, Project, encoded, tiny_params
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
-
 from stages.shared.dataset import IGNORED
 from stages.shared.losses import PixelLoss, class_planes, cross_entropy
 from stages.shared.measures import MeanIoU, PixelAccuracy

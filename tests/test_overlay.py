@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-
-from stages import compare
 from stages.shared.dataset import IGNORED
 from stages.shared.overlay import colours, overlay
+
+from stages import compare
 
 CLASSES = 4
 

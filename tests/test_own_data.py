@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from stages.shared.sources import demo
 
 from stages import prepare as stage
 from stages.shared import dataset_params, params
-from stages.shared.sources import demo
 
 from .conftest import ROOT, Project, copy_project
 

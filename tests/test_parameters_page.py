@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
+from stages.shared.params import Train
 
 from docs import parameters
-from stages.shared.params import Train
 
 from .conftest import ROOT
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from stages.shared.errors import UserError
 
 from stages.shared import params
-from stages.shared.errors import UserError
 
 from .conftest import ROOT
 

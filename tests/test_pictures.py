@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-
-from stages.shared import pictures
 from stages.shared.dataset import IGNORED
 from stages.shared.pictures import BadPictureError, Labels
+
+from stages.shared import pictures
 
 from .conftest import encoded
 

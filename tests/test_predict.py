@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
-from stages.shared import segmenter, vgg
 from stages.shared.errors import UserError
 from stages.shared.overlay import colours
 from stages.shared.segmenter import Segmenter, class_map, tiles
 from stages.shared.sources import demo
+
+from stages.shared import segmenter, vgg
 
 from .conftest import Project
 

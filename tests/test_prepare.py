@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
-
-from stages import prepare as stage
-from stages.shared import dataset_params, ordered_map, params, records
 from stages.shared.dataset import IGNORED, Dataset
 from stages.shared.errors import UserError
 from stages.shared.pictures import Example, Labels, decode_pair
 from stages.shared.schema import SPLITS
 from stages.shared.sources import demo
+
+from stages import prepare as stage
+from stages.shared import dataset_params, ordered_map, params, records
 
 from .conftest import Project, encoded
 

@@ -18,11 +18,11 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
-
-from stages.shared import manifest, params
 from stages.shared.errors import UserError
 from stages.shared.params import Ray
 from stages.shared.ray_engine import Storage
+
+from stages.shared import manifest, params
 
 from .conftest import Project, copy_project, free_port
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
 from stages.shared.sources import demo
 
 from .conftest import ROOT, Project, copy_project

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
-
-from stages import evaluate, report
-from stages.shared import manifest, predictions, records, scores
 from stages.shared.dataset import IGNORED, Dataset, Shard, pixel_share
 from stages.shared.overlay import overlay
 from stages.shared.predictions import Summary
 from stages.shared.records import Record
+
+from stages import evaluate, report
+from stages.shared import manifest, predictions, records, scores
 
 from .conftest import Project, copy_project
 from .test_plots_page import NO_FILE, WIDTHS, expect_drawn, scrolls_sideways

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from stages.shared import scores
 from stages.shared.dataset import IGNORED
 from stages.shared.measures import MeanIoU, PixelAccuracy
+
+from stages.shared import scores
 
 CLASSES = 5
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import pytest
 import yaml
+from stages.shared.fcn import HeadConfig
 
 from stages.shared import fcn
-from stages.shared.fcn import HeadConfig
 
 from .conftest import FAULTS, Project, clone, stages_run
 

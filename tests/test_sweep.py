@@ -7,10 +7,10 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
+from stages.shared.params import Train
 
 from stages import sweep
 from stages.shared import params
-from stages.shared.params import Train
 
 from .conftest import FAULTS, ROOT, Project, clone, processes_in, wait_until
 

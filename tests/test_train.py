@@ -8,13 +8,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from stages.shared.activations import Features, SplitReader
+from stages.shared.dataset import Dataset
+from stages.shared.measures import MeanIoU, PixelAccuracy
 
 from stages import evaluate, train
 from stages import features as features_stage
 from stages.shared import fcn, outputs, progress, records, scores, training, vgg
-from stages.shared.activations import Features, SplitReader
-from stages.shared.dataset import Dataset
-from stages.shared.measures import MeanIoU, PixelAccuracy
 
 from .conftest import Project
 

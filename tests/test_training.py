@@ -8,13 +8,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-
-from stages.shared import training
 from stages.shared.errors import UserError
 from stages.shared.losses import PixelLoss
 from stages.shared.params import Train
 from stages.shared.progress import Progress
 from stages.shared.training import Batches
+
+from stages.shared import training
 
 from .conftest import ROOT
 

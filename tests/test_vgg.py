@@ -7,11 +7,11 @@ import keras
 import numpy as np
 import pytest
 from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+from stages.shared.errors import UserError
+from stages.shared.params import Backbone
 
 from stages import backbone as stage
 from stages.shared import vgg
-from stages.shared.errors import UserError
-from stages.shared.params import Backbone
 
 
 @pytest.fixture(scope="module")

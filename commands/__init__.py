@@ -1,0 +1,1 @@
+"""What is run by hand, on what the stages have written."""

@@ -1,0 +1,231 @@
+"""A local web page: drop a picture, see the masks of every trained variant side by side.
+
+    python -m commands.app [--port 7860] [--max-megabytes 20]
+
+It listens on this machine alone, and nothing leaves it.
+"""
+
+import argparse
+import html
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from commands.arguments import count
+from commands.predict.segmenter import Segmenter, trained_variants
+from stages.shared.formats import pictures
+from stages.shared.formats.pictures import BadPictureError
+from stages.shared.results.overlay import colours, overlay
+from stages.shared.runtime.errors import UserError
+from stages.shared.settings.reading import read
+from stages.shared.settings.section import Name
+
+ADDRESS = "127.0.0.1"
+OPACITY = 0.5
+# The longer side of what is shown, in pixels; the variants see all of the picture.
+MOST_SHOWN = 1600
+INTRODUCTION = "# Segmentation\nDrop a picture, and every trained variant segments it."
+MEANING = (
+    "A share is of the picture's pixels. The time is that of one pass: resizing the picture for "
+    "the network, the network itself, and a class for each pixel of the picture. A pass before it, "
+    "which readies the network, is not counted, nor is reading the file."
+)
+# Gradio's own semi-bold file of this font lacks the Latin letters, so headings are bold.
+THEME = gr.themes.Default(
+    primary_hue="slate",
+    font=[gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "system-ui", "sans-serif"],
+)
+# On a wide page a variant's column of the table stands below its picture: both are equal parts.
+CSS = """
+.shown .image-container {padding-top: 28px}
+.shown img {max-height: 60vh; object-fit: contain}
+.block.classes > .html-container {padding: 0; overflow: auto}
+.classes table {width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums}
+.classes :is(th, td) {padding: 6px 8px 6px 0; text-align: left}
+.classes td {white-space: nowrap}
+.classes tr {border-bottom: 1px solid var(--border-color-primary)}
+.classes i {display: inline-block; width: 1em; height: 1em; margin-right: 8px; border-radius: 3px;
+  vertical-align: -2px}
+@media (min-width: 800px) {
+  .classes table {width: calc(100% + var(--layout-gap)); table-layout: fixed}
+  .classes td {white-space: normal; overflow-wrap: anywhere}
+  .block.classes > .html-container {overflow: hidden}
+}
+/* An error is told at the top of the page; over the drop zone it would be in the way. */
+.drop [data-testid=status-tracker]:has(.error) {display: none}
+"""
+
+
+def load_segmenters() -> dict[str, Segmenter]:
+    """Every trained variant by name, in the order of params.yaml.
+
+    Raises:
+        UserError: none is trained, or they were trained on different classes.
+    """
+    trained = trained_variants()
+    if not trained:
+        raise UserError("no variant is trained yet; `dvc repro` trains them")
+    order = list(read("variants", dict[Name, Any]))
+    trained.sort(key=lambda name: order.index(name) if name in order else len(order))
+    segmenters = {name: Segmenter(name) for name in trained}
+    if len({tuple(segmenter.classes) for segmenter in segmenters.values()}) > 1:
+        raise UserError("the variants in models/ differ in their classes; run `dvc repro`")
+    return segmenters
+
+
+def timed(segmenter: Segmenter, picture: np.ndarray) -> tuple[np.ndarray, float]:
+    """Segment a picture, uint8 (height, width, 3), once the network is ready for its size.
+
+    Returns:
+        The class map, uint8 (height, width), and the time that it took, in seconds.
+    """
+    resized = segmenter.resized(picture)
+    # Keras compiles a network in its first call for a size.
+    segmenter.class_maps(resized[None], [resized.shape[:2]])
+    start = time.perf_counter()
+    mask = segmenter(picture)
+    return mask, time.perf_counter() - start
+
+
+def class_table(classes: list[str], shares: dict[str, np.ndarray], times: dict[str, float]) -> str:
+    """The legend as HTML: a row for each class, a column for each variant.
+
+    Args:
+        classes: their names.
+        shares: of the classes among the pixels, float (classes,), by variant.
+        times: in seconds, by variant.
+    """
+    rows = []
+    for label, (name, colour) in enumerate(zip(classes, colours(len(classes)), strict=True)):
+        swatch = '<i style="background: rgb({}, {}, {})"></i>'.format(*colour)
+        percentages = [f"{share[label]:.1%}" for share in shares.values()]
+        rows.append([swatch + html.escape(name), *percentages])
+    rows.append(["Time", *(f"{seconds:.2f} s" for seconds in times.values())])
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("Class", *shares))
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def page(segmenters: dict[str, Segmenter], max_megabytes: int) -> gr.Blocks:
+    """The page, ready to be launched.
+
+    Args:
+        segmenters: the variants by name.
+        max_megabytes: size of the largest file, as the page says; `serve` refuses larger ones.
+    """
+    classes = next(iter(segmenters.values())).classes
+
+    def segment(path: str, opacity: float) -> list[Any]:
+        name = Path(path).name
+        try:
+            picture = pictures.decode_picture(Path(path).read_bytes())
+        except BadPictureError as error:
+            raise gr.Error(html.escape(f"{name}: {error}"), print_exception=False) from None
+        height, width = picture.shape[:2]
+        scale = min(1, MOST_SHOWN / max(height, width))
+        shown_size = max(1, round(height * scale)), max(1, round(width * scale))
+        masks, shares, times = [], {}, {}
+        for variant, segmenter in segmenters.items():
+            mask, times[variant] = timed(segmenter, picture)
+            shares[variant] = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
+            shown, shown_mask = pictures.resize(picture, mask, shown_size)
+            masks.append(shown_mask)
+        return [
+            (shown, masks),
+            gr.Column(visible=True),
+            gr.Image(shown, label=f"{name}, {width} x {height}"),
+            class_table(classes, shares, times),
+            *lay_over((shown, masks), opacity),
+        ]
+
+    def lay_over(segmented: tuple[np.ndarray, list[np.ndarray]], opacity: float) -> list[Any]:
+        picture, masks = segmented
+        return [overlay(picture, mask, len(classes), opacity) for mask in masks]
+
+    with gr.Blocks(title="Segmentation", analytics_enabled=False) as made:
+        gr.Markdown(INTRODUCTION)
+        drop = gr.File(
+            label=f"Picture of at most {max_megabytes} MB", height=140, elem_classes="drop"
+        )
+        dropped, segmented = gr.State(), gr.State()
+        with gr.Column(visible=False) as results:
+            with gr.Row():
+                original, *overlays = (
+                    gr.Image(
+                        label=name,
+                        alt_text=name,
+                        min_width=200,
+                        interactive=False,
+                        buttons=["download", "fullscreen"],
+                        elem_classes="shown",
+                    )
+                    for name in ("Picture", *segmenters)
+                )
+            table = gr.HTML(elem_classes="classes", apply_default_css=False)
+            gr.Markdown(MEANING)
+            opacity = gr.Slider(0, 1, OPACITY, step=0.05, label="Opacity of the masks")
+        # The drop zone is emptied first, so that it takes the next picture whatever comes of this.
+        drop.upload(lambda file: (file, None), drop, [dropped, drop], show_progress="hidden").then(
+            segment,
+            [dropped, opacity],
+            [segmented, results, original, table, *overlays],
+            show_progress_on=drop,
+        )
+        opacity.input(
+            lay_over,
+            [segmented, opacity],
+            overlays,
+            show_progress="hidden",
+            trigger_mode="always_last",
+        )
+    return made
+
+
+def serve(made: gr.Blocks, port: int, max_megabytes: int) -> None:
+    """Serve the page until Ctrl-C.
+
+    Raises:
+        UserError: the port is taken, or is none.
+    """
+    try:
+        made.launch(
+            server_name=ADDRESS,
+            server_port=port,
+            max_file_size=max_megabytes * 2**20,
+            share=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            footer_links=[],
+            theme=THEME,
+            css=CSS,
+        )
+    except (OSError, OverflowError):
+        raise UserError(f"port {port} can't be had; name another with --port") from None
+    print(f"Open http://{ADDRESS}:{port} in a browser; Ctrl-C ends it", flush=True)
+    try:
+        threading.Event().wait()
+    finally:
+        made.close(verbose=False)
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m commands.app", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--port", type=count, default=7860, help="to listen on (7860)")
+    parser.add_argument(
+        "--max-megabytes", type=count, default=20, help="size of the largest file (20)"
+    )
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        # Gradio keeps dropped pictures here; in its own folder they would outlive the page.
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        made = page(load_segmenters(), arguments.max_megabytes)
+        serve(made, arguments.port, arguments.max_megabytes)

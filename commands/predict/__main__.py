@@ -1,0 +1,8 @@
+"""`python -m commands.predict`"""
+
+from stages.shared.networks import backend
+from stages.shared.runtime import start
+
+if __name__ == "__main__":
+    backend.configure()
+    start.command("predict", after_stop="the pictures that shares.csv names are done")

@@ -1,0 +1,271 @@
+"""Predict: masks of pictures that nobody has labelled. Not a stage of dvc.yaml; run by hand.
+
+    python -m commands.predict --variant fcn8s --out DIR PICTURE_OR_FOLDER...
+
+For each picture DIR gets a palette PNG of the picture's own size, and shares.csv a row.
+"""
+
+import argparse
+import csv
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from commands.arguments import count
+from commands.predict.segmenter import TILE, Segmenter
+from stages.shared.formats.pictures import BadPictureError, Size, decode_picture
+from stages.shared.results.overlay import colours, overlay
+from stages.shared.runtime.errors import UserError
+from stages.shared.runtime.ordered_map import ordered_map
+
+BATCH_SIZE = 16
+OPACITY = 0.5
+JPEG_QUALITY = 90
+
+
+class PictureTask(NamedTuple):
+    """A picture's file, and where its mask goes, relative to the output folder, without suffix."""
+
+    picture: Path
+    target: Path
+
+
+class Loaded(NamedTuple):
+    """A decoded picture.
+
+    Attributes:
+        task: what it is for.
+        resized: what the network sees of it, uint8 (height, width, 3).
+        size: its own (height, width).
+        picture: all of it, uint8 (height, width, 3), if an overlay is wanted.
+    """
+
+    task: PictureTask
+    resized: np.ndarray
+    size: Size
+    picture: np.ndarray | None
+
+
+class Failed(NamedTuple):
+    """A picture that can't be used, and why."""
+
+    task: PictureTask
+    reason: str
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Segment pictures.
+
+    Returns:
+        How many could not be used; each is named on stderr.
+
+    Raises:
+        UserError: there is no such variant, file or folder, or a picture would be overwritten.
+    """
+    found = tasks(arguments.pictures, arguments.out)
+    segmenter = Segmenter(arguments.variant, arguments.scale, arguments.tile)
+    try:
+        failed = segment(segmenter, found, arguments)
+    except OSError as error:
+        # Pictures that can't be read are told of one by one, so this is of what is written.
+        raise UserError(
+            f"{error.filename or arguments.out} can't be written: {error.strerror}; take another "
+            "--out"
+        ) from None
+    print(f"{len(found) - failed:,} of {len(found):,} pictures segmented, in {arguments.out}/")
+    return failed
+
+
+def segment(segmenter: Segmenter, found: list[PictureTask], arguments: argparse.Namespace) -> int:
+    """Write the masks and tables of some pictures; how many could not be used."""
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    write_classes(out / "classes.csv", segmenter.classes)
+    failed = 0
+    with (
+        (out / "shares.csv").open("w", newline="", encoding="utf-8") as file,
+        tqdm(total=len(found), desc=f"predict {arguments.variant}", unit="picture") as progress,
+    ):
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["picture", "width", "height", *segmenter.classes])
+        loaded = ordered_map(partial(load, segmenter, arguments.overlays), found, ahead=1)
+        for batch in batches(loaded, arguments.batch_size, segmenter.tile):
+            if isinstance(batch, Failed):
+                failed += 1
+                tqdm.write(f"error: {batch.task.picture}: {batch.reason}", file=sys.stderr)
+                progress.update()
+                continue
+            inputs = np.stack([picture.resized for picture in batch])
+            masks = segmenter.class_maps(inputs, [picture.size for picture in batch])
+            for picture, mask in zip(batch, masks, strict=True):
+                write(out, picture, mask, len(segmenter.classes))
+                shares = np.bincount(mask.ravel(), minlength=len(segmenter.classes)) / mask.size
+                table.writerow([picture.task.picture, *mask.shape[::-1], *shares.round(6)])
+            file.flush()
+            progress.update(len(batch))
+    return failed
+
+
+def tasks(paths: Iterable[Path], out: Path) -> list[PictureTask]:
+    """What there is to do; of a folder, every picture in it, at any depth.
+
+    A mask is named as its picture. Where two pictures differ in their suffix alone, it keeps that
+    too.
+
+    Raises:
+        UserError: a path leads nowhere, two pictures have one name, or one would be overwritten.
+    """
+    found: list[PictureTask] = []
+    for path in paths:
+        if path.is_dir():
+            if path.resolve() == out.resolve():
+                raise UserError(f"--out is {path}, where your pictures are; take another")
+            pictures = [p for p in _pictures(path) if not p.is_relative_to(out)]
+            if not pictures:
+                raise UserError(f"{path}/ holds no picture that Pillow reads")
+            found += [PictureTask(p, p.relative_to(path)) for p in pictures]
+        elif path.exists():
+            found.append(PictureTask(path, Path(path.name)))
+        else:
+            raise UserError(f"{path} is no file or folder")
+    bare = [task.target.with_suffix("") for task in found]
+    twice = {name for name, count in Counter(bare).items() if count > 1}
+    found = [
+        PictureTask(task.picture, task.target if name in twice else name)
+        for task, name in zip(found, bare, strict=True)
+    ]
+    sources = {task.picture.resolve() for task in found}
+    first: dict[Path, Path] = {}
+    for picture, target in found:
+        if (other := first.setdefault(target, picture)) != picture:
+            raise UserError(f"{other} and {picture} would both become {out / target}.png")
+        for suffix in (".png", ".overlay.jpg"):
+            if (written := Path(f"{out / target}{suffix}")).resolve() in sources:
+                raise UserError(f"{written} is a picture of yours; take another --out")
+    return found
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    """The files below a folder whose suffix Pillow knows, sorted, without hidden ones."""
+    known = Image.registered_extensions()
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in known and not hidden and not path.is_dir():
+            yield path
+
+
+def load(segmenter: Segmenter, keep_picture: bool, task: PictureTask) -> Loaded | Failed:
+    """Decode and resize one picture; what is wrong with it is returned, not raised."""
+    try:
+        picture = decode_picture(task.picture.read_bytes())
+    except BadPictureError as error:
+        return Failed(task, str(error))
+    except OSError as error:
+        return Failed(task, f"it can't be read: {error.strerror}")
+    kept = picture if keep_picture else None
+    return Loaded(task, segmenter.resized(picture), picture.shape[:2], kept)
+
+
+def batches(
+    loaded: Iterable[Loaded | Failed], batch_size: int, tile: int
+) -> Iterator[list[Loaded] | Failed]:
+    """Neighbours that the network sees at the same size, together; failures as they come.
+
+    Args:
+        loaded: what `load` returned.
+        batch_size: the most pictures in a batch.
+        tile: its square is the most pixels in a batch of several pictures.
+    """
+    batch: list[Loaded] = []
+    for item in loaded:
+        if isinstance(item, Failed):
+            yield item
+            continue
+        shape = item.resized.shape
+        most = min(batch_size, max(1, tile**2 // (shape[0] * shape[1])))
+        if batch and (batch[0].resized.shape != shape or len(batch) >= most):
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
+
+
+def write(out: Path, picture: Loaded, mask: np.ndarray, classes: int) -> None:
+    """Write a picture's mask, and its overlay if its pixels were kept."""
+    target = out / picture.task.target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(mask, "P")
+    image.putpalette(colours(classes).tobytes())
+    _save(image, Path(f"{target}.png"), "PNG")
+    if picture.picture is not None:
+        shown = overlay(picture.picture, mask, classes, OPACITY)
+        _save(Image.fromarray(shown), Path(f"{target}.overlay.jpg"), "JPEG", quality=JPEG_QUALITY)
+
+
+def _save(image: Image.Image, path: Path, kind: str, **options: Any) -> None:
+    """Write a picture so that under its name there is never half of it."""
+    beside = path.with_name(f"{path.name}.new")
+    image.save(beside, kind, **options)
+    beside.replace(path)
+
+
+def write_classes(path: Path, classes: list[str]) -> None:
+    """Write classes.csv: what the values and colours of the masks stand for."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["value", "class", "colour"])
+        for value, (name, colour) in enumerate(zip(classes, colours(len(classes)), strict=True)):
+            writer.writerow([value, name, "#{:02x}{:02x}{:02x}".format(*colour)])
+
+
+def _scale(text: str) -> float | None:
+    if text == "trained":
+        return None
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither `trained` nor a number above 0")
+    return scale
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m commands.predict", description=__doc__.split("\n")[0]
+    )
+    made.add_argument("--variant", required=True, help="a trained variant, such as fcn8s")
+    made.add_argument("--out", required=True, type=Path, help="folder for the masks")
+    made.add_argument("--overlays", action="store_true", help="lay the masks over the pictures too")
+    made.add_argument(
+        "--scale",
+        type=_scale,
+        default="trained",
+        help="of the pictures on their way into the network: `trained` resizes them as the records "
+        "were, which is the default; 1 leaves them as they are",
+    )
+    made.add_argument(
+        "--tile",
+        type=count,
+        default=TILE,
+        help=f"side in pixels of the largest piece that goes through the network ({TILE})",
+    )
+    made.add_argument(
+        "--batch-size", type=count, default=BATCH_SIZE, help=f"pictures at once ({BATCH_SIZE})"
+    )
+    made.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE_OR_FOLDER")
+    return made
+
+
+def main() -> int:
+    """Run the command; the exit code says whether every picture could be used."""
+    return 1 if predict(parser().parse_args()) else 0

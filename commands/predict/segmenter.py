@@ -1,0 +1,181 @@
+"""A trained variant on pictures of any size: resized as in training, or as they are, tile by tile.
+
+    picture -> resized -> network, in tiles if large -> logits -> picture's own size -> class map
+
+A network knows objects at the size that they had in training, so by default a picture goes through
+it at the size that the records would have given it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from stages.shared.formats import pictures
+from stages.shared.formats.pictures import Size
+from stages.shared.networks import fcn, precision, vgg
+from stages.shared.records.dataset import Dataset
+from stages.shared.runtime.errors import UserError
+from stages.shared.runtime.paths import MODELS_DIR
+from stages.shared.settings.reading import read
+from stages.shared.settings.section import Precision
+
+# Side of the largest picture that goes through the network in one piece, in pixels.
+TILE = 1536
+
+
+class Tile(NamedTuple):
+    """A part of a picture.
+
+    Attributes:
+        read: rows and columns that go through the network.
+        kept: those of them whose result is kept, counted from the picture's corner.
+    """
+
+    read: tuple[slice, slice]
+    kept: tuple[slice, slice]
+
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """`kept`, counted from the corner of `read`."""
+        rows, columns = (
+            slice(kept.start - read.start, kept.stop - read.start)
+            for read, kept in zip(self.read, self.kept, strict=True)
+        )
+        return rows, columns
+
+
+def trained_variants() -> list[str]:
+    """The variants that have been trained, by name."""
+    return sorted(path.parent.name for path in MODELS_DIR.glob("*/head.json"))
+
+
+class Segmenter:
+    """A trained variant, for pictures of any size.
+
+    Args:
+        variant: its name.
+        scale: of the pictures on their way into the network; None for that of the records.
+        tile: side of the largest picture that goes through the network in one piece, in pixels.
+
+    Attributes:
+        classes: their names.
+
+    Raises:
+        UserError: there is no such variant, or the tile is too small.
+
+    Example:
+        >>> segment = Segmenter("fcn8s")
+        >>> segment(np.zeros((375, 500, 3), "uint8")).shape
+        (375, 500)
+    """
+
+    def __init__(self, variant: str, scale: float | None = None, tile: int = TILE) -> None:
+        folder = MODELS_DIR / variant
+        if variant not in trained_variants():
+            known = ", ".join(trained_variants()) or "none; `dvc repro` makes them"
+            raise UserError(f"{variant!r} is no trained variant; models/ has {known}")
+        self.scale, self.dataset = scale, Dataset.load()
+        self.classes = fcn.load_head_config(folder).classes
+        backbone_dir = vgg.backbone_dir(folder)
+        self.margin = vgg.reach(vgg.load_config(backbone_dir).network)
+        self.core = (tile - 2 * self.margin) // vgg.COARSEST_STRIDE * vgg.COARSEST_STRIDE
+        self.tile = self.core + 2 * self.margin
+        if self.core <= 0:
+            raise UserError(
+                f"a tile of {tile} pixels is too small: the network sees {self.margin} pixels to "
+                f"each side, so take {2 * self.margin + vgg.COARSEST_STRIDE} or more"
+            )
+        policy = precision.policy(read("precision", Precision))
+        self.network = fcn.load_network(folder, policy)
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        """The class map, uint8 (height, width), of a picture, uint8 (height, width, 3)."""
+        return self.class_maps(self.resized(picture)[None], [picture.shape[:2]])[0]
+
+    def resized(self, picture: np.ndarray) -> np.ndarray:
+        """A picture, uint8 (height, width, 3), at the size at which the network sees it."""
+        size = picture.shape[:2]
+        if self.scale is None:
+            wanted = pictures.scaled_size(size, self.dataset.image_size, self.dataset.fit)
+        else:
+            wanted = tuple(max(1, round(side * self.scale)) for side in size)
+        return picture if wanted == size else pictures.resize_picture(picture, wanted)
+
+    def class_maps(self, inputs: np.ndarray, sizes: Sequence[Size]) -> list[np.ndarray]:
+        """Segment some pictures.
+
+        Args:
+            inputs: what `resized` gave, uint8 (pictures, height, width, 3).
+            sizes: the pictures' own (height, width).
+
+        Returns:
+            Class maps of these sizes, uint8 (height, width).
+        """
+        if max(inputs.shape[1:3]) > self.tile:
+            return [self._in_tiles(i, size) for i, size in zip(inputs, sizes, strict=True)]
+        logits = self.network.predict_on_batch(inputs)
+        return [class_map(*pair) for pair in zip(logits, sizes, strict=True)]
+
+    def _in_tiles(self, picture: np.ndarray, size: Size) -> np.ndarray:
+        """Segment a picture that is too large for one piece."""
+        wanted = picture.shape[:2]
+        # The logits of all of it are needed only if they are to be resized.
+        whole = None if size == wanted else np.empty((*wanted, len(self.classes)), np.float32)
+        labels = np.empty(wanted, np.uint8)
+        for tile in tiles(wanted, self.core, self.margin):
+            logits = self.network.predict_on_batch(picture[tile.read][None])[0][tile.inner]
+            if whole is None:
+                labels[tile.kept] = logits.argmax(axis=-1)
+            else:
+                whole[tile.kept] = logits
+        return labels if whole is None else class_map(whole, size)
+
+
+def tiles(size: Size, core: int, margin: int) -> Iterator[Tile]:
+    """Tiles that cover a picture.
+
+    Args:
+        size: (height, width) of the picture.
+        core: side of what is kept of a tile, a multiple of the coarsest stride.
+        margin: what is read around it, where there is a picture, a multiple of it too.
+    """
+    rows, columns = (
+        [
+            (
+                slice(max(start - margin, 0), min(start + core + margin, length)),
+                slice(start, min(start + core, length)),
+            )
+            for start in range(0, length, core)
+        ]
+        for length in size
+    )
+    for read_rows, kept_rows in rows:
+        for read_columns, kept_columns in columns:
+            yield Tile((read_rows, read_columns), (kept_rows, kept_columns))
+
+
+def class_map(logits: np.ndarray, size: Size) -> np.ndarray:
+    """The class of each pixel, once the logits are resized bilinearly.
+
+    Class by class, so that a large picture's logits never lie in memory at its own size.
+
+    Args:
+        logits: float32 (height, width, classes).
+        size: (height, width) of the result.
+
+    Returns:
+        uint8 (height, width).
+    """
+    if logits.shape[:2] == size:
+        return logits.argmax(axis=-1).astype(np.uint8)
+    best = np.full(size, -np.inf, np.float32)
+    labels = np.zeros(size, np.uint8)
+    for label, plane in enumerate(np.moveaxis(logits, -1, 0)):
+        shape = (size[1], size[0])
+        scores = np.asarray(Image.fromarray(plane).resize(shape, Image.Resampling.BILINEAR))
+        better = scores > best
+        labels[better] = label
+        np.maximum(best, scores, out=best)
+    return labels

@@ -1,0 +1,94 @@
+"""Reproduce: does each stage write the same bytes again? Not a stage of dvc.yaml; run by hand.
+
+    python -m commands.reproduce
+
+A clone of the last commit, in a folder of its own, runs every stage by `dvc repro --force`; what
+comes out is compared with the dvc.lock of that commit.
+"""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.shared.runtime.errors import UserError
+
+# What a stage has written, by path: DVC's hash of it.
+Outs = dict[str, str]
+
+
+def reproduce() -> bool:
+    """Run the last commit's pipeline in a clone and print which stages hold; whether all do.
+
+    Raises:
+        UserError: there is no commit with a dvc.lock, or the pipeline fails in the clone.
+    """
+    with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
+        clone = Path(folder) / "clone"
+        run("git", "clone", "--quiet", ".", str(clone))
+        if not (clone / "dvc.lock").exists():
+            raise UserError("the last commit has no dvc.lock: run `dvc repro` and commit it first")
+        share_cache(clone)
+        expected = outs_by_stage(clone)
+        run("dvc", "repro", "--force", cwd=clone)
+        first = outs_by_stage(clone)
+        if first == expected:
+            return report(expected, first, "the last commit")
+        # Another processor rounds differently, which says nothing of this one.
+        report(expected, first, "the last commit")
+        print("\nPerhaps that was made on another machine; once more, against this one:")
+        run("dvc", "repro", "--force", cwd=clone)
+        return report(first, outs_by_stage(clone), "the run before, on this machine")
+
+
+def run(*command: str, cwd: Path | None = None) -> None:
+    """Run a command; what it says is seen.
+
+    Raises:
+        UserError: it failed.
+    """
+    if subprocess.run(command, cwd=cwd, check=False).returncode:
+        raise UserError(f"`{' '.join(command)}` failed; see above")
+
+
+def share_cache(clone: Path) -> None:
+    """Let a clone take what `dvc add` tracks, such as a folder of pictures, from this cache."""
+    cache = subprocess.check_output(["dvc", "cache", "dir"], text=True).strip()
+    run("dvc", "cache", "dir", "--quiet", "--local", str(Path(cache).resolve()), cwd=clone)
+    for tracked in clone.rglob("*.dvc"):
+        if tracked.is_file():
+            run("dvc", "checkout", "--quiet", str(tracked.relative_to(clone)), cwd=clone)
+
+
+def outs_by_stage(folder: Path) -> dict[str, Outs]:
+    """What dvc.lock says that each stage has written."""
+    lock: dict[str, Any] = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
+    return {
+        stage: {out["path"]: out["md5"] for out in entry.get("outs", [])}
+        for stage, entry in lock["stages"].items()
+    }
+
+
+def report(expected: dict[str, Outs], found: dict[str, Outs], what: str) -> bool:
+    """Print for each stage whether its outs are the same; whether all are."""
+    print(f"\nagainst {what}:")
+    width = max(map(len, expected))
+    holds = True
+    for stage, outs in expected.items():
+        again = found.get(stage, {})
+        differing = [path for path, md5 in outs.items() if again.get(path) != md5]
+        print(f"  {stage:<{width}}  {'differs: ' + ', '.join(differing) if differing else 'same'}")
+        holds &= not differing
+    print(f"{'every' if holds else 'not every'} stage writes the same bytes")
+    return holds
+
+
+def main() -> int:
+    """Run the command; the exit code says whether every stage holds."""
+    for program in ("dvc", "git"):
+        if shutil.which(program) is None:
+            raise UserError(f"{program} is not in PATH; `. .venv/bin/activate` first")
+    return 0 if reproduce() else 1

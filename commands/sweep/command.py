@@ -1,0 +1,322 @@
+"""Sweep: search for better settings of one head. Not a stage of dvc.yaml; run by hand.
+
+    python -m commands.sweep --variant fcn8s --trials 12
+
+Each trial is a DVC experiment, `sweep-fcn8s-07`, that trains the head on the stored features in a
+folder of its own; the workspace stays as it is. Trials are judged by the best validation mean IoU
+of their epochs, never by the test split, and ended early where that falls behind the others'.
+Everything follows `seed`: stopped and started again, a sweep makes the same trials, and takes those
+that had finished from DVC's run cache.
+"""
+
+import argparse
+import csv
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState
+from tqdm import tqdm
+
+from commands.arguments import count
+from stages.shared.runtime.errors import UserError
+from stages.shared.settings.reading import read
+from stages.shared.settings.section import Name, Seed
+from stages.train.settings import Train, Variant
+
+# What is searched: settings of `train`, and their values.
+SPACE: dict[str, BaseDistribution] = {
+    "learning_rate": FloatDistribution(3e-4, 1e-1, log=True),
+    "weight_decay": FloatDistribution(1e-6, 1e-2, log=True),
+    "dropout": FloatDistribution(0.0, 0.7),
+    "label_smoothing": FloatDistribution(0.0, 0.1),
+    "dice": FloatDistribution(0.0, 1.0),
+    "class_weights": CategoricalDistribution([None, "balanced"]),
+}
+# Trials at random, before TPE proposes any or the pruner ends any.
+STARTUP_TRIALS = 4
+# Ends a trial whose best epoch so far is below the median of the others' at that epoch.
+PRUNER: optuna.pruners.BasePruner = optuna.pruners.MedianPruner(
+    n_startup_trials=STARTUP_TRIALS, n_warmup_steps=2
+)
+POLL_SECONDS = 0.1
+# How long a trial that was told to end may take.
+END_SECONDS = 60
+
+# Validation mean IoU of each epoch that a history has, from epoch 0 on.
+Curve = list[float]
+
+
+class Outcome(NamedTuple):
+    """What became of a trial.
+
+    Attributes:
+        experiment: its name.
+        overrides: the values of its settings, as text.
+        state: complete, pruned or failed.
+        best: its best validation mean IoU, as far as it came; None without an epoch.
+        seconds: that it took.
+    """
+
+    experiment: str
+    overrides: dict[str, str]
+    state: TrialState
+    best: float | None
+    seconds: float
+
+    @property
+    def line(self) -> str:
+        """Its row of the table."""
+        best = "-" if self.best is None else f"{self.best:.4f}"
+        settings = " ".join(f"{key}={value}" for key, value in self.overrides.items())
+        state = self.state.name.lower()
+        return f"{self.experiment}  {best:>6}  {self.seconds:5.1f} s  {state:<8}  {settings}"
+
+
+def sweep(variant: str, count: int) -> None:
+    """Run a study of `count` trials, and print them and the command that applies the best.
+
+    Raises:
+        UserError: there is no such head, what it is trained on is not there, or it fails as it is.
+    """
+    settings = own_settings(variant)
+    require_inputs(variant)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.TPESampler(seed=read("seed", Seed), n_startup_trials=STARTUP_TRIALS)
+    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=PRUNER)
+    study.enqueue_trial(settings)
+    outcomes: list[Outcome] = []
+    for _ in tqdm(range(count), desc=f"sweep {variant}", unit="trial"):
+        outcomes.append(run_trial(study, variant))
+        tqdm.write(outcomes[-1].line)
+    report(outcomes)
+
+
+def own_settings(variant: str) -> dict[str, Any]:
+    """The variant's present settings, those that the space holds: the first trial.
+
+    Raises:
+        UserError: it is no variant, or one that trains a network.
+    """
+    variants = read("variants", dict[Name, Variant])
+    if variant not in variants:
+        raise UserError(f"{variant} is no variant; the variants are {', '.join(variants)}")
+    if variants[variant].train != "head":
+        raise UserError(
+            f"variants.{variant} has train: {variants[variant].train}, which takes long and reads "
+            "no features; take a variant with train: head"
+        )
+    settings = variants[variant].training(read("train", Train))
+    return {
+        key: getattr(settings, key)
+        for key, distribution in SPACE.items()
+        if holds(distribution, getattr(settings, key))
+    }
+
+
+def holds(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a distribution has this value."""
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    assert isinstance(distribution, FloatDistribution)
+    return distribution.low <= value <= distribution.high
+
+
+def require_inputs(variant: str) -> None:
+    """Make sure that a trial has nothing to do but its own training.
+
+    Raises:
+        UserError: what the variant is trained on is not there, or not up to date.
+    """
+    parent = read(f"variants.{variant}", Variant).parent
+    target = "features" if parent == "backbone" else f"train@{parent}"
+    printed = output("dvc", "status", "--json", "--with-deps", target)
+    # It follows params.yaml as a whole, and nothing follows from it.
+    if changed := sorted(set(json.loads(printed)) - {"check"}):
+        raise UserError(f"{changed[0]} is not up to date; `dvc repro {target}` first")
+
+
+def run_trial(study: optuna.Study, variant: str) -> Outcome:
+    """Run the study's next trial as an experiment, and tell the study what came of it.
+
+    Raises:
+        UserError: the first trial, the variant as it is, failed.
+    """
+    trial = study.ask(SPACE)
+    overrides = {key: text(value) for key, value in trial.params.items()}
+    experiment = f"sweep-{variant}-{trial.number:02}"
+    began = time.monotonic()
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        experiment_run(experiment, variant, overrides, log) as process,
+    ):
+        pruned = watch(process, trial, variant)
+        if pruned:
+            end(process)
+        failed = process.wait() != 0
+        curve = [] if failed else committed_curve(experiment, variant)
+        if failed and not pruned:
+            log.seek(0)
+            tqdm.write(log.read(), file=sys.stderr)
+    report_epochs(trial, curve)
+    state = TrialState.COMPLETE
+    if failed:
+        state = TrialState.PRUNED if pruned else TrialState.FAIL
+    study.tell(trial, max(curve, default=None), state)
+    seen = study.trials[trial.number].intermediate_values.values()
+    if state == TrialState.FAIL and not trial.number:
+        raise UserError(f"{variant} fails with the settings that it has; see above")
+    best = max([*curve, *seen], default=None)
+    return Outcome(experiment, overrides, state, best, time.monotonic() - began)
+
+
+def text(value: Any) -> str:
+    """A value as `dvc exp run --set-param` reads it."""
+    if value is None:
+        return "null"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def experiment_run(
+    experiment: str, variant: str, overrides: dict[str, str], log: IO[str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A running `dvc exp run`, in a session of its own; it is ended when this is left.
+
+    An experiment of the same name is replaced.
+    """
+    if committed(experiment):
+        output("dvc", "exp", "remove", experiment)
+    command = ["dvc", "exp", "run", "--temp", "--name", experiment]
+    for key, value in overrides.items():
+        command += ["--set-param", f"++variants.{variant}.{key}={value}"]
+    # The evaluation too, so that there is nothing to run for it once the trial is applied.
+    command.append(f"evaluate@{variant}")
+    with subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End an experiment's processes as Ctrl-C does; DVC then removes its folder."""
+    if process.poll() is not None:
+        return
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def watch(process: subprocess.Popen[bytes], trial: optuna.Trial, variant: str) -> bool:
+    """Wait for an experiment's end, or for the pruner's verdict; whether it is to be pruned."""
+    while process.poll() is None:
+        folder = training_folder(process.pid)
+        if folder is not None:
+            with suppress(FileNotFoundError):
+                history = folder / history_file(variant)
+                report_epochs(trial, curve_of(history.read_text(encoding="utf-8")))
+            if trial.should_prune():
+                return True
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(POLL_SECONDS)
+    return False
+
+
+def training_folder(session: int) -> Path | None:
+    """The folder in which a process of the session trains, once one does.
+
+    Before that, the experiment's folder still holds the history of the last commit.
+    """
+    for process in Path("/proc").iterdir():
+        # Any of them may end meanwhile.
+        with suppress(OSError):
+            if process.name.isdecimal() and os.getsid(int(process.name)) == session:
+                command = (process / "cmdline").read_bytes().split(b"\0")
+                if b"stages.train" in command:
+                    return (process / "cwd").readlink()
+    return None
+
+
+def report_epochs(trial: optuna.Trial, curve: Curve) -> None:
+    """Tell the study of the epochs that it has not heard of."""
+    known = trial.study.trials[trial.number].intermediate_values
+    for epoch, value in enumerate(curve):
+        if epoch not in known:
+            trial.report(value, epoch)
+
+
+def history_file(variant: str) -> Path:
+    """The history of a variant's training, in the project's folder."""
+    return Path("reports", variant, "history.csv")
+
+
+def curve_of(history: str) -> Curve:
+    """Validation mean IoU by epoch, from the text of a history.csv."""
+    return [float(row["val_mean_iou"]) for row in csv.DictReader(history.splitlines())]
+
+
+def committed(experiment: str) -> str:
+    """The commit of an experiment that started from the last commit; empty if there is none."""
+    head = output("git", "rev-parse", "HEAD").strip()
+    name = f"refs/exps/{head[:2]}/{head[2:]}/{experiment}"
+    return output("git", "for-each-ref", "--format=%(objectname)", name).strip()
+
+
+def committed_curve(experiment: str, variant: str) -> Curve:
+    """Validation mean IoU by epoch of a finished experiment."""
+    return curve_of(output("git", "show", f"{committed(experiment)}:./{history_file(variant)}"))
+
+
+def output(*command: str) -> str:
+    """What a command prints.
+
+    Raises:
+        UserError: it failed.
+    """
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"`{shlex.join(command)}` failed; see above")
+    return done.stdout
+
+
+def report(outcomes: list[Outcome]) -> None:
+    """Print the finished trials, the best first, and what to do with them; one at least."""
+    finished = [o for o in outcomes if o.state == TrialState.COMPLETE]
+    finished.sort(key=lambda outcome: outcome.best or 0.0, reverse=True)
+    print("\nvalidation mean IoU, the best first:")
+    for outcome in finished:
+        print(outcome.line)
+    best, *others = (outcome.experiment for outcome in finished)
+    print(f"\nTake the best, then run what follows from it:\n  dvc exp apply {best} && dvc repro")
+    if others:
+        print(f"The others can go:\n  dvc exp remove {' '.join(others)}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m commands.sweep", description=(__doc__ or "").split("\n")[0]
+    )
+    made.add_argument("--variant", required=True, help="with train: head, such as fcn8s")
+    made.add_argument("--trials", type=count, default=12, help="how many (12)")
+    return made
+
+
+def main() -> None:
+    """Run the command."""
+    arguments = parser().parse_args()
+    sweep(arguments.variant, arguments.trials)

@@ -1,0 +1,8 @@
+"""`python -m stages.backbone`, as dvc.yaml calls it."""
+
+from stages.shared.networks import backend
+from stages.shared.runtime import start
+
+if __name__ == "__main__":
+    backend.configure()
+    start.stage("backbone")

@@ -1,0 +1,110 @@
+"""The schema of the whole of params.yaml, put together from the stages' sections."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from stages.backbone.settings import Backbone
+from stages.compare.settings import Compare
+from stages.evaluate.settings import Evaluate
+from stages.export.settings import Export
+from stages.features.settings import FeaturesSettings
+from stages.prepare.settings import AnySource
+from stages.shared.engines.settings import EngineName, Ray
+from stages.shared.settings.mistakes import validate
+from stages.shared.settings.reading import PARAMS_FILE, load
+from stages.shared.settings.section import Name, Precision, Section, Seed
+from stages.train.settings import Train, Variant
+
+# Folders of models/ and reports/ that are no variant's.
+RESERVED_NAMES = ("backbone", "comparison", "dataset", "export", "gallery", "vega")
+
+
+class Params(Section):
+    """The whole of params.yaml.
+
+    Attributes:
+        seed: of everything random: the demo's pictures, splits drawn as shares, weights, the order
+            of batches, dropout, augmentation.
+        precision: Keras dtype policy of the backbone; `auto`: bfloat16 or float16 where the
+            hardware is fast at it, float32 else.
+        engine: where `prepare` and `features` make their shards: `local`, this machine, or `ray`, a
+            cluster. What they write is the same.
+    """
+
+    seed: Seed
+    precision: Precision
+    dataset: AnySource
+    backbone: Backbone
+    features: FeaturesSettings
+    train: Train
+    variants: Annotated[dict[Name, Variant], Field(min_length=1)]
+    evaluate: Evaluate
+    compare: Compare
+    export: Export
+    engine: EngineName = "local"
+    ray: Ray = Ray()
+
+    @model_validator(mode="after")
+    def _parents_are_coarser(self) -> Self:
+        for name in RESERVED_NAMES:
+            if name in self.variants:
+                raise ValueError(f"variants.{name}: the name is taken; give the variant another")
+        for name, variant in self.variants.items():
+            where = f"variants.{name}"
+            if variant.train == "head" and "augmentation" in variant.model_fields_set:
+                raise ValueError(
+                    f"{where}.augmentation goes with train: network alone; "
+                    "a head is trained on activations, not on pictures"
+                )
+            if variant.parent == "backbone":
+                continue
+            if variant.parent not in self.variants:
+                known = ", ".join(["backbone", *(v for v in self.variants if v != name)])
+                raise ValueError(
+                    f"{where}.parent is {variant.parent!r}, which is no variant; "
+                    f"take one of {known}"
+                )
+            ancestors = [name]
+            while (parent := self.variants[ancestors[-1]].parent) in self.variants:
+                if parent in ancestors:
+                    cycle = " -> ".join([*ancestors, parent])
+                    raise ValueError(
+                        f"{where}.parent goes round in a circle ({cycle}); "
+                        "let one of them start from backbone"
+                    )
+                ancestors.append(parent)
+            if variant.train == "head" and self.variants[variant.parent].train == "network":
+                raise ValueError(
+                    f"{where}.parent is {variant.parent}, which has a backbone of its own; "
+                    "data/features/ are the shared backbone's, so its children need train: network"
+                )
+            if self.variants[variant.parent].stride < variant.stride:
+                raise ValueError(
+                    f"{where}.parent is {variant.parent}, whose stride "
+                    f"{self.variants[variant.parent].stride} is finer than the variant's own "
+                    f"{variant.stride}; a parent must be as coarse as its child, or coarser"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _variants_to_export_are_there(self) -> Self:
+        names = self.export.variants
+        if unknown := [name for name in names if name not in self.variants]:
+            raise ValueError(
+                f"export.variants names {unknown[0]!r}, which is no variant; "
+                f"the variants are {', '.join(self.variants)}"
+            )
+        if len(set(names)) < len(names):
+            raise ValueError(f"export.variants names a variant twice: {', '.join(names)}")
+        return self
+
+
+def read_all(path: Path = PARAMS_FILE) -> Params:
+    """Read and check a whole parameter file.
+
+    Raises:
+        UserError: names each key or value at fault and what would be right.
+    """
+    return validate(Params, load(path), (), path)

@@ -1,0 +1,56 @@
+"""Stage `check`: params.yaml follows the schema, all of it, before any other stage starts.
+
+DVC deletes a stage's outputs before it starts it, so a mistake must be found ahead of the stages
+that have something to lose. What this stage writes never changes, so a valid edit re-runs nothing
+else.
+"""
+
+from pathlib import Path
+
+import yaml
+
+from stages.check.schema import read_all
+from stages.shared.runtime import outputs, packages
+from stages.shared.runtime.errors import UserError
+
+MARK = Path("data/checked")
+LOCK_FILE = Path("dvc.lock")
+
+
+def check() -> str:
+    """Validate params.yaml and leave a mark for the stages behind.
+
+    Raises:
+        UserError: names each key or value at fault and what would be right, or the folder of
+            pictures that is not there.
+    """
+    params = read_all()
+    root = params.dataset.root
+    if not Path(root).is_dir():
+        raise UserError(f"params.yaml: dataset.root is {root!r}, which is no folder")
+    note_upgrades()
+    with outputs.writing(MARK) as staging:
+        staging.file(MARK).write_text("params.yaml follows its schema\n")
+    return f"check: params.yaml is valid, {len(params.variants)} variants"
+
+
+def note_upgrades() -> None:
+    """Tell of stages whose outputs other versions of the packages have made."""
+    installed = packages.versions()
+    others = {stage: had for stage, had in packages.noted().items() if had != installed}
+    if not others or not LOCK_FILE.exists():
+        return
+    locked = yaml.safe_load(LOCK_FILE.read_text(encoding="utf-8"))["stages"]
+    stages = [stage for stage in others if stage in locked]
+    changes = {
+        f"{name} {had[name]} ({installed[name]} is installed)"
+        for stage in stages
+        for had in [others[stage]]
+        for name in installed
+        if had[name] != installed[name]
+    }
+    if stages:
+        print(
+            f"note: {', '.join(stages)} ran with {', '.join(sorted(changes))}; "
+            "`dvc repro --force` runs them again, `dvc commit` keeps their outputs"
+        )

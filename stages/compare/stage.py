@@ -1,0 +1,164 @@
+"""Stage `compare`: all variants side by side, in reports/comparison/.
+
+data/evaluation/, data/records/ -> curves.csv, iou.csv, learning_curves.png, pictures/*.png
+"""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rcParams
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from stages.compare.settings import Compare
+from stages.shared.formats.predictions import Summary
+from stages.shared.records.dataset import IGNORED, Dataset
+from stages.shared.results import predicted, scores
+from stages.shared.results.overlay import colours, overlay, save
+from stages.shared.results.predicted import PANELS, Predicted
+from stages.shared.runtime import outputs
+from stages.shared.runtime.paths import EVALUATION_DIR, MODELS_DIR, REPORTS_DIR
+from stages.shared.settings.reading import read
+from stages.shared.settings.section import Name, Split
+
+COMPARISON_DIR = REPORTS_DIR / "comparison"
+OUTS = ("curves.csv", "iou.csv", "learning_curves.png", "pictures")
+PANEL_INCHES = 2.6
+# Classes that the printed table has a column for.
+MOST_COLUMNS = 8
+# A dollar in the name of a class or a picture is a dollar.
+rcParams["text.parse_math"] = False
+
+
+def compare() -> str:
+    """Write the comparison's tables and pictures.
+
+    Raises:
+        UserError: an evaluation is damaged, or of other records or another split.
+    """
+    settings, split = read("compare", Compare), read("evaluate.split", Split)
+    summaries = {name: Summary.load(name) for name in read("variants", dict[Name, Any])}
+    dataset = Dataset.load()
+    predicted.require_same(summaries, dataset, split)
+    note_former_variants(set(summaries))
+    with outputs.writing(*(COMPARISON_DIR / out for out in OUTS)) as staging:
+        curves, iou, figure, folder = (COMPARISON_DIR / out for out in OUTS)
+        write_rows(
+            staging.file(curves),
+            ({"variant": name} | row for name, s in summaries.items() for row in s.history),
+        )
+        write_rows(
+            staging.file(iou),
+            (
+                {"variant": name, "class": class_name, "iou": value}
+                for name, s in summaries.items()
+                for class_name, value in s.iou.items()
+            ),
+        )
+        save(learning_curves(summaries), staging.file(figure))
+        shown = predicted.pictures(dataset, summaries, settings.pictures)
+        for number, picture in enumerate(shown, 1):
+            row = side_by_side(picture, dataset.classes, settings.opacity)
+            save(row, staging.folder(folder) / f"picture-{number}.png")
+    print(f"\n{table(summaries)}\n")
+    return f"{COMPARISON_DIR}/: {len(summaries)} variants side by side"
+
+
+def table(summaries: dict[str, Summary]) -> str:
+    """The variants' IoU in percent, the best first; each class's where there are few."""
+    classes = list(next(iter(summaries.values())).iou)
+    shown = classes if len(classes) <= MOST_COLUMNS else []
+    rows = [["%", "mean IoU", *shown]]
+    best_first = sorted(summaries, key=lambda name: summaries[name].mean_iou, reverse=True)
+    for name in best_first:
+        iou = summaries[name].iou
+        values = [summaries[name].mean_iou, *(iou[class_name] for class_name in shown)]
+        rows.append([name, *("-" if value is None else f"{value:.1%}"[:-1] for value in values)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    )
+
+
+def note_former_variants(variants: set[str]) -> None:
+    """Tell of folders of variants that params.yaml no longer has.
+
+    They are not shown, but dvc.lock counts all of data/evaluation/.
+    """
+    parents = (EVALUATION_DIR, MODELS_DIR, REPORTS_DIR)
+    measured = [*EVALUATION_DIR.glob("*/summary.json"), *REPORTS_DIR.glob("*/metrics.json")]
+    for name in sorted({path.parent.name for path in measured} - variants):
+        folders = " ".join(f"{p}/{name}" for p in parents if (p / name).exists())
+        print(f"note: {name} is no variant of params.yaml any more; rm -r {folders}")
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> None:
+    """Write a CSV file, its columns the keys of the first row."""
+    first, *rest = rows
+    with path.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.DictWriter(out, list(first), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([first, *rest])
+
+
+def learning_curves(summaries: dict[str, Summary]) -> Figure:
+    """Loss, pixel accuracy and mean IoU by epoch: a colour a variant, dashed on training data."""
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    axes = figure.subplots(1, len(PANELS))
+    for axis, (key, title) in zip(axes, PANELS.items(), strict=True):
+        for number, (name, summary) in enumerate(summaries.items()):
+            epochs = [row["epoch"] for row in summary.history]
+            for column, style in ((key, "--"), (f"val_{key}", "-")):
+                values = [row[column] for row in summary.history]
+                label = f"{name} {'training' if column == key else 'validation'}"
+                axis.plot(epochs, values, style, color=f"C{number}", label=label)
+        axis.set(title=title, xlabel="epoch (0: before the first step)")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+        if key != "loss":
+            axis.set_ylim(bottom=0)
+    handles, names = axes[0].get_legend_handles_labels()
+    columns = max(2, len(summaries))
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
+    return figure
+
+
+def side_by_side(shown: Predicted, classes: list[str], opacity: float) -> Figure:
+    """One row: the picture, its mask, and every variant's prediction with its mean IoU."""
+    panels = {"picture": shown.image} | {
+        title: overlay(shown.image, mask, len(classes), opacity)
+        for title, mask in titled_masks(shown, len(classes)).items()
+    }
+    height, width = shown.image.shape[:2]
+    size = (PANEL_INCHES * len(panels), PANEL_INCHES * height / width + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(panels))
+    for axis, (title, panel) in zip(axes, panels.items(), strict=True):
+        axis.imshow(panel, interpolation="nearest")
+        axis.set_title(title, fontsize=10)
+        axis.set_axis_off()
+    handles = [
+        Patch(color=colour / 255, label=name)
+        for colour, name in zip(colours(len(classes)), classes, strict=True)
+    ]
+    columns = min(len(classes), 8)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    figure.suptitle(shown.name, fontsize=9, color="0.4")
+    return figure
+
+
+def titled_masks(shown: Predicted, classes: int) -> dict[str, np.ndarray]:
+    """The masks to show under their titles; what the truth ignores is ignored in all."""
+    titled = {"ground truth": shown.truth}
+    for name, mask in shown.predicted.items():
+        counted = np.where(shown.truth == IGNORED, IGNORED, mask)
+        if (counted == IGNORED).all():
+            titled[name] = counted
+            continue
+        iou = scores.score(scores.confusion(shown.truth, mask, classes)).mean_iou
+        titled[f"{name}: mean IoU {iou:.2f}"] = counted
+    return titled

@@ -1,0 +1,159 @@
+"""Stage `evaluate@VARIANT`: a trained variant, measured on the held-out split.
+
+    models/VARIANT/, data/features/ or data/records/ -> reports/VARIANT/{metrics.json,
+                                                        confusion.csv}, data/evaluation/VARIANT/
+
+A head reads the features of the split, which were computed with the others; a variant with a
+backbone of its own reads the pictures. data/evaluation/ gathers what compare shows: DVC can depend
+on a folder, not on each entry of a list.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+from stages.evaluate.settings import Evaluate
+from stages.shared.formats import predictions
+from stages.shared.formats.features import FeatureReader, Features
+from stages.shared.formats.predictions import Summary
+from stages.shared.networks import fcn, precision, vgg
+from stages.shared.networks.stored import on_stored
+from stages.shared.records.dataset import IGNORED, Dataset
+from stages.shared.records.shards import PictureReader
+from stages.shared.results import scores
+from stages.shared.results.scores import Scores
+from stages.shared.runtime import outputs
+from stages.shared.runtime.console import bar
+from stages.shared.runtime.errors import UserError
+from stages.shared.runtime.paths import EVALUATION_DIR, MODELS_DIR, REPORTS_DIR
+from stages.shared.settings.reading import read
+from stages.shared.settings.section import Precision
+
+
+class Measurement:
+    """Runs a variant over a split and adds up what it gets right.
+
+    Args:
+        name: the variant.
+        split: `train`, `validation` or `test`.
+        batch_size: pictures at once.
+
+    Attributes:
+        classes: their names.
+        confusion: pixels by class in truth and class predicted, (classes, classes), so far.
+        loss: cross-entropy, summed over the pixels that count, so far.
+    """
+
+    def __init__(self, name: str, split: str, batch_size: int) -> None:
+        self.name, self.batch_size = name, batch_size
+        self.classes = fcn.load_head_config(MODELS_DIR / name).classes
+        self.model, self.reader = model_and_reader(name, split)
+        self.confusion = np.zeros((len(self.classes), len(self.classes)), np.int64)
+        self.loss = 0.0
+
+    def predictions(self) -> Iterator[np.ndarray]:
+        """The class map of each picture, uint8 (height, width); measures as it goes."""
+        pictures = len(self.reader)
+        with bar(f"evaluate {self.name}", pictures) as progress:
+            for start in range(0, pictures, self.batch_size):
+                indices = np.arange(start, min(start + self.batch_size, pictures))
+                inputs, masks = self.reader.take(indices)
+                logits = self.model.predict_on_batch(inputs)
+                truth = np.where(masks == IGNORED, 0, masks)
+                losses = ops.sparse_categorical_crossentropy(truth, logits, from_logits=True)
+                counted = ops.convert_to_numpy(losses)[masks != IGNORED]
+                self.loss += float(np.sum(counted, dtype=np.float64))
+                predicted = logits.argmax(axis=-1).astype(np.uint8)
+                self.confusion += scores.confusion(masks, predicted, len(self.classes))
+                progress.update(len(indices))
+                yield from predicted
+
+
+def model_and_reader(name: str, split: str) -> tuple[keras.Model, FeatureReader | PictureReader]:
+    """A variant's network, and a reader of what it takes: pictures, if its backbone is its own.
+
+    Raises:
+        UserError: a file is damaged, or the variant does not belong to what it would read.
+    """
+    folder = MODELS_DIR / name
+    dataset, head = Dataset.load(), fcn.load_head_config(folder)
+    if head.classes != dataset.classes:
+        raise UserError(
+            f"{folder}/ is of the classes {', '.join(head.classes)}, data/records/ of "
+            f"{', '.join(dataset.classes)}; `dvc repro` trains it anew"
+        )
+    if (folder / vgg.OWN_BACKBONE).exists():
+        policy = precision.policy(read("precision", Precision))
+        return fcn.load_network(folder, policy), PictureReader(dataset, split)
+    features = Features.load()
+    features.require_backbone(head.backbone, folder)
+    model = fcn.load_head(folder, features.image_size)
+    return on_stored(model), FeatureReader(features, split, list(model.input))
+
+
+def evaluate(name: str) -> str:
+    """Measure the variant `name` and write its metrics, confusion matrix and predictions.
+
+    Raises:
+        UserError: as `model_and_reader`.
+    """
+    settings = read("evaluate", Evaluate)
+    measurement = Measurement(name, settings.split, settings.batch_size)
+    out, reports = EVALUATION_DIR / name, REPORTS_DIR / name
+    metrics_file, confusion_file = reports / "metrics.json", reports / "confusion.csv"
+    with outputs.writing(out, metrics_file, confusion_file) as staging:
+        folder = staging.folder(out)
+        digest = predictions.write(folder / predictions.PREDICTIONS_FILE, measurement.predictions())
+        confusion, classes = measurement.confusion, measurement.classes
+        result = scores.score(confusion)
+        iou = {c: _rounded(value) for c, value in zip(classes, result.iou, strict=True)}
+        summary = Summary(
+            split=settings.split,
+            records=Dataset.load().digest,
+            predictions=digest,
+            iou=iou,
+            history=read_history(name),
+        )
+        summary.write(folder / predictions.SUMMARY_FILE)
+        loss = measurement.loss / confusion.sum()
+        write_metrics(staging.file(metrics_file), loss, result, iou)
+        write_confusion(staging.file(confusion_file), confusion, classes)
+    return (
+        f"{name}: mean IoU {result.mean_iou:.1%}, pixel accuracy {result.pixel_accuracy:.1%} on "
+        f"{len(measurement.reader):,} pictures ({settings.split} split)"
+    )
+
+
+def write_metrics(path: Path, loss: float, result: Scores, iou: dict[str, float | None]) -> None:
+    """Write metrics.json: one row of `dvc metrics show`."""
+    metrics = {"loss": _rounded(loss)} | {
+        key: _rounded(value) for key, value in result._asdict().items() if key != "iou"
+    }
+    path.write_text(json.dumps(metrics | {"iou": iou}, indent=2) + "\n", encoding="utf-8")
+
+
+def write_confusion(path: Path, confusion: np.ndarray, classes: list[str]) -> None:
+    """Write confusion.csv: pixels by true and predicted class, and their share of the true."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["truth", "predicted", "pixels", "share"])
+        for truth, row in zip(classes, confusion.tolist(), strict=True):
+            for predicted, pixels in zip(classes, row, strict=True):
+                writer.writerow([truth, predicted, pixels, round(pixels / max(sum(row), 1), 5)])
+
+
+def read_history(name: str) -> list[dict[str, int | float]]:
+    """The rows of a variant's history.csv."""
+    with (REPORTS_DIR / name / "history.csv").open(newline="", encoding="utf-8") as file:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return [row | {"epoch": int(row["epoch"])} for row in rows]
+
+
+def _rounded(value: float) -> float | None:
+    """To five decimals, which leave out what a processor's rounding decides; None for NaN."""
+    return None if np.isnan(value) else round(float(value), 5)

@@ -1,0 +1,70 @@
+"""Activations in 255 steps, and the files of a shard of them (see `formats.features`)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from stages.shared.formats.features import file_name
+from stages.shared.runtime.digests import digest
+
+STEPS = 255
+
+
+def encode(activations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Activations, float32 (pictures, height, width, channels), none negative, in steps.
+
+    Returns:
+        uint8 of the same shape, and the size of a step, float32 (pictures, channels): activations
+        are about the one times the other.
+    """
+    steps = activations.max(axis=(1, 2)) / np.float32(STEPS)
+    per_unit = np.divide(1, steps, out=np.zeros_like(steps), where=steps > 0)
+    return np.rint(activations * per_unit[:, None, None]).astype(np.uint8), steps
+
+
+def sizes(shapes: Mapping[str, tuple[int, int, int]], image_size: tuple[int, int]) -> int:
+    """Bytes that the features of one picture take, by the taps' shapes."""
+    pixels = image_size[0] * image_size[1]
+    step_bytes = np.dtype(np.float32).itemsize
+    return pixels + sum(h * w * c + step_bytes * c for h, w, c in shapes.values())
+
+
+class ShardWriter:
+    """Writes the activations and masks of one shard, batch by batch.
+
+    Args:
+        folder: where to.
+        split: `train`, `validation` or `test`.
+        number: of the shard in its split.
+        pictures: how many the shard holds.
+    """
+
+    def __init__(self, folder: Path, split: str, number: int, pictures: int) -> None:
+        self.folder, self.split, self.number, self.pictures = folder, split, number, pictures
+        self._files: dict[str, BinaryIO] = {}
+
+    def append(self, taps: Mapping[str, np.ndarray], masks: np.ndarray) -> None:
+        """Write a batch: activations as `encode` takes them, and masks, uint8."""
+        for tap, activations in taps.items():
+            values, steps = encode(activations)
+            self._write(tap, values)
+            self._write(f"{tap}_step", steps)
+        self._write("mask", masks)
+
+    def close(self) -> dict[str, str]:
+        """Finish the files; SHA-256 of each, by name."""
+        for file in self._files.values():
+            file.close()
+        return {name: digest(self.folder / name) for name in self._files}
+
+    def _write(self, content: str, array: np.ndarray) -> None:
+        name = file_name(self.split, self.number, content)
+        if name not in self._files:
+            file = self._files[name] = (self.folder / name).open("wb")
+            shape = (self.pictures, *array.shape[1:])
+            header = {"descr": array.dtype.str, "fortran_order": False, "shape": shape}
+            npy.write_array_header_1_0(file, header)
+        self._files[name].write(np.ascontiguousarray(array).data)

@@ -1,0 +1,123 @@
+"""A shard of features: the backbone's activations on a shard of records."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import keras
+import numpy as np
+from pydantic import BaseModel
+
+from stages.features.encoding import ShardWriter
+from stages.shared.formats.manifest import Part
+from stages.shared.networks import vgg
+from stages.shared.networks.vgg import BackboneConfig
+from stages.shared.records import shards
+from stages.shared.records.dataset import Shard
+
+
+class Moments(BaseModel):
+    """Mean and spread of each channel over some activations, in float64.
+
+    Attributes:
+        count: of activations of each channel.
+        mean: of them.
+        squares: sum of the squared distances from the mean.
+    """
+
+    count: int = 0
+    mean: list[float] = [0.0]
+    squares: list[float] = [0.0]
+
+    @classmethod
+    def of(cls, activations: np.ndarray) -> "Moments":
+        """Those of a batch of activations, (..., channels)."""
+        values = activations.reshape(-1, activations.shape[-1])
+        mean = values.mean(axis=0, dtype=np.float64)
+        squares = np.square(values - mean.astype(values.dtype)).sum(axis=0, dtype=np.float64)
+        return cls(count=len(values), mean=mean.tolist(), squares=squares.tolist())
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """Those of both together.
+
+        Chan, Golub, LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
+        Variances" (1979), equation 2.1.
+        """
+        total = self.count + other.count
+        mean, shift = np.array(self.mean), np.array(other.mean) - np.array(self.mean)
+        squares = np.array(self.squares) + np.array(other.squares)
+        squares = squares + shift**2 * (self.count * other.count / total)
+        mean = mean + shift * (other.count / total)
+        return Moments(count=total, mean=mean.tolist(), squares=squares.tolist())
+
+    @property
+    def deviation(self) -> list[float]:
+        """Standard deviation of each channel."""
+        return np.sqrt(np.array(self.squares) / self.count).tolist()
+
+
+class ComputedShard(Part):
+    """A finished shard of features.
+
+    Attributes:
+        moments: of each tap, if it is of the training split.
+    """
+
+    schema_version: Literal[2] = 2
+    moments: dict[str, Moments]
+
+
+def compute_shard(
+    split: str,
+    number: int,
+    shard: Shard,
+    image_size: tuple[int, int],
+    batch_size: int,
+    config: BackboneConfig,
+    policy: str,
+    folder: Path,
+    tick: Callable[[int], object],
+) -> ComputedShard:
+    """Run the backbone over a shard of records and write its taps.
+
+    Args:
+        split: `train`, `validation` or `test`.
+        number: of the shard in its split.
+        shard: of records.
+        image_size: (height, width) of its pictures.
+        batch_size: pictures at once.
+        config: of the stored backbone.
+        policy: Keras dtype policy that it runs under.
+        folder: where the features are written.
+        tick: is told of the pictures as they are done.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    backbone = stored_backbone(config, policy)
+    writer = ShardWriter(folder, split, number, shard.pictures)
+    moments: dict[str, Moments] = {}
+    for batch in shards.batches(shard, image_size, batch_size):
+        taps = run(backbone, batch.images)
+        for tap, values in taps.items() if split == "train" else ():
+            moments[tap] = moments.get(tap, Moments()) + Moments.of(values)
+        writer.append(taps, batch.masks)
+        tick(len(batch.names))
+    return ComputedShard(files=writer.close(), moments=moments)
+
+
+@lru_cache(maxsize=1)
+def stored_backbone(config: BackboneConfig, policy: str) -> keras.Model:
+    """The stored backbone, loaded once for all shards.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    return vgg.load(dtype=policy)
+
+
+def run(backbone: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+    """The taps' activations on a batch of pictures, float32."""
+    taps = backbone.predict_on_batch(images)
+    return {tap: np.asarray(values, np.float32) for tap, values in taps.items()}

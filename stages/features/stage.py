@@ -1,0 +1,91 @@
+"""Stage `features`: the frozen backbone's activations on every picture, computed once.
+
+    data/records/*.tfrecord -> backbone -> data/features/*.npy, features.json
+
+The notebook runs the frozen backbone on every step of every epoch of every variant; its answer
+never changes, so here it runs once for each picture. One batch is in memory at a time.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+
+from stages.features.encoding import sizes
+from stages.features.settings import FeaturesSettings
+from stages.features.shard import ComputedShard, Moments, compute_shard, stored_backbone
+from stages.shared.engines import engine
+from stages.shared.engines.engine import ShardTask
+from stages.shared.formats.features import FEATURES_FILE, Features, FeatureShard, Tap
+from stages.shared.networks import precision, vgg
+from stages.shared.networks.vgg import BackboneConfig
+from stages.shared.records.dataset import Dataset
+from stages.shared.runtime import outputs
+from stages.shared.runtime.console import bar, size
+from stages.shared.runtime.paths import BACKBONE_DIR, FEATURES_DIR, RECORDS_DIR
+from stages.shared.settings.reading import read
+from stages.shared.settings.section import SPLITS, Precision
+
+
+def features() -> str:
+    """Run the backbone over all splits and store its taps, their statistics and the masks.
+
+    Raises:
+        UserError: a file is damaged, or the features do not fit on the disk.
+    """
+    settings = read("features", FeaturesSettings)
+    policy = precision.policy(read("precision", Precision))
+    dataset, config = Dataset.load(), vgg.load_config()
+    shapes = vgg.tap_shapes(stored_backbone(config, policy), dataset.image_size)
+    pictures = sum(dataset.pictures(split) for split in SPLITS)
+    need = pictures * sizes(shapes, dataset.image_size)
+    made_from = outputs.origin(settings, policy, dataset, config)
+
+    with (
+        outputs.writing(FEATURES_DIR, made_from=made_from, need=need) as staging,
+        engine.running() as chosen,
+    ):
+        folder = staging.folder(FEATURES_DIR)
+        moments: dict[str, Moments] = {}
+        shards: dict[str, list[FeatureShard]] = {}
+        for split in SPLITS:
+            with bar(f"features {split}", dataset.pictures(split)) as progress:
+                todo = tasks(dataset, split, settings.batch_size, config, policy)
+                made = engine.parts(todo, ComputedShard, chosen, staging, folder, progress.update)
+                computed = list(made)
+            for part in computed:
+                for tap, of_shard in part.moments.items():
+                    moments[tap] = moments.get(tap, Moments()) + of_shard
+            shards[split] = [
+                FeatureShard(number=number, pictures=shard.pictures, files=part.files)
+                for number, (shard, part) in enumerate(
+                    zip(dataset.shards[split], computed, strict=True)
+                )
+            ]
+        Features(
+            records=dataset.digest,
+            backbone=config.weights,
+            precision=policy,
+            image_size=dataset.image_size,
+            classes=dataset.classes,
+            taps={
+                tap: Tap(shape=shapes[tap], mean=found.mean, deviation=found.deviation)
+                for tap, found in moments.items()
+            },
+            shards=shards,
+        ).write(folder / FEATURES_FILE)
+    return f"features: {', '.join(shapes)} of {pictures:,} pictures, {size(FEATURES_DIR)}"
+
+
+def tasks(
+    dataset: Dataset, split: str, batch_size: int, config: BackboneConfig, policy: str
+) -> Iterator[ShardTask[ComputedShard]]:
+    """A task for each shard of a split, in order."""
+    for number, shard in enumerate(dataset.shards[split]):
+        yield ShardTask(
+            name=f"{split}-{number:05d}",
+            pictures=shard.pictures,
+            make=partial(
+                compute_shard, split, number, shard, dataset.image_size, batch_size, config, policy
+            ),
+            reads=(RECORDS_DIR / shard.file,),
+            shares=(BACKBONE_DIR / vgg.CONFIG_FILE, BACKBONE_DIR / vgg.WEIGHTS_FILE),
+        )

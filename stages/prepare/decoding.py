@@ -1,0 +1,165 @@
+"""A labelled picture: decoded with its mask, its labels translated, fitted to the records' size."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from stages.prepare.settings import MAX_LABEL
+from stages.shared.formats.pictures import (
+    LABELS_16_BIT,
+    BadPictureError,
+    Size,
+    open_image,
+    resize,
+    rgb,
+    scaled_size,
+)
+from stages.shared.records.dataset import IGNORED
+
+LABELS_8_BIT = ("1", "L", "P")
+# About ImageNet's mean, which the backbone subtracts, so that a border is nothing to it.
+PADDING_RGB = (124, 117, 104)
+# How many unnamed labels an error lists.
+MOST_LISTED = 8
+
+
+class Example(NamedTuple):
+    """One labelled picture of a source, not yet decoded.
+
+    Attributes:
+        name: names the picture in messages and records; unique within its split.
+        decode: returns the picture, uint8 (height, width, 3) RGB, and its mask of the source's own
+            labels, integer (height, width). Raises `BadPictureError`.
+        mask: the mask's file, if it has one of its own.
+    """
+
+    name: str
+    decode: Callable[[], tuple[np.ndarray, np.ndarray]]
+    mask: str | None = None
+
+
+class Labels:
+    """What stands in a source's masks, and the classes that it stands for.
+
+    Args:
+        names: label to class name, or to None for a label to be ignored. Labels of the same name
+            are one class; classes are in the order of their first label.
+        colours: the labels are colours, 0xRRGGBB.
+
+    Attributes:
+        classes: their names.
+    """
+
+    def __init__(self, names: Mapping[int, str | None], colours: bool = False) -> None:
+        self.names, self.colours = names, colours
+        self.classes = list(dict.fromkeys(name for name in names.values() if name is not None))
+        self._table = np.full(1 << 24 if colours else MAX_LABEL + 1, -1, np.int16)
+        for label, name in names.items():
+            self._table[label] = IGNORED if name is None else self.classes.index(name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without its table, which is as large as all colours are many."""
+        return Labels, (self.names, self.colours)
+
+    def indices(self, mask: np.ndarray) -> np.ndarray:
+        """Translate a mask of labels, integer (height, width), to class indices and `IGNORED`.
+
+        Returns:
+            uint8 (height, width).
+
+        Raises:
+            BadPictureError: the mask holds a label that has no name.
+        """
+        indices = self._table[mask]
+        if indices.min() < 0:
+            unnamed = np.unique(mask[indices < 0]).tolist()
+            listed = ", ".join(self._shown(label) for label in unnamed[:MOST_LISTED])
+            more = f" and {len(unnamed) - MOST_LISTED} more" if len(unnamed) > MOST_LISTED else ""
+            kind = "colours" if self.colours else "labels"
+            raise BadPictureError(
+                f"the mask holds {kind} without a class: {listed}{more}; name them in "
+                "dataset.classes, or list them in dataset.ignore"
+            )
+        return indices.astype(np.uint8)
+
+    def _shown(self, label: int) -> str:
+        return f"#{label:06x}" if self.colours else str(label)
+
+
+def decode_pair(
+    image: bytes, mask: bytes, colours: bool = False, turn: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decode a picture and its mask by their content, whatever their names say.
+
+    Args:
+        image: as `decode_picture` takes it.
+        mask: a grey or palette file whose values are the labels, 8 or 16 bits; with `colours`, a
+            file of any kind whose colours are.
+        colours: the mask's colours are its labels.
+        turn: turn the picture as its EXIF orientation says, unless its mask fits it only unturned.
+
+    Returns:
+        uint8 (height, width, 3) and integer (height, width), colours as 0xRRGGBB.
+
+    Raises:
+        BadPictureError: one of them does not decode, or their sizes differ.
+    """
+    opened, opened_mask = open_image(image, "picture"), open_image(mask, "mask")
+    if turn:
+        turned = ImageOps.exif_transpose(opened)
+        opened = opened if opened.size == opened_mask.size != turned.size else turned
+    if opened.size != opened_mask.size:
+        sizes = ["{} x {}".format(*picture.size) for picture in (opened_mask, opened)]
+        raise BadPictureError(f"the mask is {sizes[0]} pixels, its picture {sizes[1]}")
+    return rgb(opened), (_packed_colours if colours else _labels)(opened_mask)
+
+
+def _labels(mask: Image.Image) -> np.ndarray:
+    if mask.mode in LABELS_8_BIT:
+        return np.asarray(mask, dtype=np.uint8)
+    if mask.mode in LABELS_16_BIT:
+        values = np.asarray(mask)
+        if values.min() < 0 or values.max() > MAX_LABEL:
+            raise BadPictureError(f"the mask holds labels that are not from 0 to {MAX_LABEL}")
+        return values.astype(np.uint16)
+    raise BadPictureError(
+        f"the mask's pixels are {mask.mode}, not labels of 8 or 16 bits; if its colours stand for "
+        "the classes, name them in dataset.classes"
+    )
+
+
+def _packed_colours(mask: Image.Image) -> np.ndarray:
+    red, green, blue = np.moveaxis(np.asarray(mask.convert("RGB"), np.uint32), -1, 0)
+    return red << 16 | green << 8 | blue
+
+
+def fit(
+    image: np.ndarray, mask: np.ndarray, size: Size, mode: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bring a picture and its mask of class indices to `size`, (height, width) in pixels.
+
+    Args:
+        image: uint8 (height, width, 3).
+        mask: uint8 (height, width).
+        size: of the result.
+        mode: `stretch` each axis on its own; `pad`: keep the aspect, fill the right or the bottom,
+            ignored in the mask; `crop`: keep the aspect, cut off what stands out on both sides.
+
+    Returns:
+        uint8 (height, width, 3) and uint8 (height, width).
+    """
+    image, mask = resize(image, mask, scaled_size(image.shape[:2], size, mode))
+    window = tuple(
+        slice(start, start + wanted)
+        for have, wanted in zip(mask.shape, size, strict=True)
+        for start in [max(have - wanted, 0) // 2]
+    )
+    image, mask = image[window], mask[window]
+    if mask.shape == size:
+        return image, mask
+    padded = np.full((*size, 3), PADDING_RGB, np.uint8), np.full(size, IGNORED, np.uint8)
+    covered = tuple(slice(length) for length in mask.shape)
+    padded[0][covered], padded[1][covered] = image, mask
+    return padded

@@ -1,0 +1,96 @@
+"""What is known of each picture of a data set, and what a user should look at before training."""
+
+import math
+from collections.abc import Iterable
+from statistics import median
+from typing import NamedTuple
+
+from stages.shared.records.dataset import Dataset
+from stages.shared.settings.section import SPLITS
+
+# How many times as wide for its height as the median picture, or as high for its width.
+FAR_ASPECT = 2.0
+WHAT_BECOMES_OF_THEM = {
+    "stretch": "they will be squeezed",
+    "pad": "much of the frame will be padding",
+    "crop": "much of them will be cut off",
+}
+
+
+class Facts(NamedTuple):
+    """One picture of a data set.
+
+    Attributes:
+        name: of the picture.
+        split: that it is in.
+        size: (height, width) in pixels, before it was fitted to the records.
+        digest: of its decoded pixels.
+        classes: indices of the classes in its record.
+    """
+
+    name: str
+    split: str
+    size: tuple[int, int]
+    digest: str
+    classes: list[int]
+
+
+class Warning(NamedTuple):
+    """A sentence, and the names of the pictures that it is about."""
+
+    text: str
+    pictures: list[str]
+
+
+def warnings(facts: list[Facts], dataset: Dataset) -> list[Warning]:
+    """What a user should look at; empty for a data set without a fault."""
+    found = [
+        *_across_splits(facts),
+        *_absent_classes(dataset),
+        Warning(
+            "masks of a single class",
+            [_place(fact) for fact in facts if len(fact.classes) == 1],
+        ),
+        Warning(
+            "masks without a pixel that counts",
+            [_place(fact) for fact in facts if not fact.classes],
+        ),
+        Warning(
+            f"pictures whose aspect is far from the others': {WHAT_BECOMES_OF_THEM[dataset.fit]}",
+            [f"{_place(fact)}, {fact.size[1]} x {fact.size[0]}" for fact in _far_aspects(facts)],
+        ),
+        Warning(
+            "pictures left out, for dataset.bad_pictures is skip",
+            [f"{left.split}: {left.name}: {left.reason}" for left in dataset.left_out],
+        ),
+    ]
+    return [warning for warning in found if warning.pictures]
+
+
+def _across_splits(facts: Iterable[Facts]) -> Iterable[Warning]:
+    """Pictures of the same pixels in more than one split: what is learnt is then measured."""
+    same: dict[tuple[str, tuple[int, int]], list[Facts]] = {}
+    for fact in facts:
+        same.setdefault((fact.digest, fact.size), []).append(fact)
+    copies = [group for group in same.values() if len({fact.split for fact in group}) > 1]
+    yield Warning(
+        "the same picture in more than one split", [", ".join(map(_place, g)) for g in copies]
+    )
+
+
+def _absent_classes(dataset: Dataset) -> Iterable[Warning]:
+    for split in SPLITS:
+        absent = [name for name, share in dataset.pixel_share[split].items() if not share]
+        yield Warning(f"classes without a pixel in the split {split}", absent)
+
+
+def _far_aspects(facts: list[Facts]) -> list[Facts]:
+    aspects = [width / height for height, width in (fact.size for fact in facts)]
+    typical = median(aspects)
+    far = math.log(FAR_ASPECT)
+    pairs = zip(facts, aspects, strict=True)
+    return [fact for fact, aspect in pairs if abs(math.log(aspect / typical)) > far]
+
+
+def _place(fact: Facts) -> str:
+    return f"{fact.split}: {fact.name}"

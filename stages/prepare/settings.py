@@ -1,0 +1,256 @@
+"""Section `dataset` of params.yaml: what all data sources have in common, and each one's own."""
+
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from stages.shared.settings.mistakes import shown
+from stages.shared.settings.section import Count, Section, Splits, Text
+
+SMALLEST_SIDE = 32
+MAX_LABEL = 2**16 - 1
+# One value of a stored mask's byte stands for what is ignored.
+MAX_CLASSES = 255
+
+Label = Annotated[int, Field(ge=0, le=MAX_LABEL)]
+Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
+Side = Annotated[int, Field(ge=SMALLEST_SIDE)]
+Part = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _image_size(value: Any) -> tuple[int, int]:
+    """Check `image_size`; one number is the side of a square."""
+    sides = value if isinstance(value, list) else [value, value]
+    if len(sides) != 2 or any(type(side) is not int or side < SMALLEST_SIDE for side in sides):
+        raise ValueError(
+            f"it is {shown(value)}; it should be one number of pixels, or [height, width], "
+            f"none below {SMALLEST_SIDE}"
+        )
+    return sides[0], sides[1]
+
+
+def _inside_root(path: str) -> str:
+    """Check a path or pattern that is relative to `root`."""
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts:
+        raise ValueError(
+            f"it is {shown(path)}; it should be relative to dataset.root, and inside it"
+        )
+    return path
+
+
+def _is(kind: Any, value: Any) -> bool:
+    try:
+        TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+def _classes(value: Any) -> dict[int, str] | dict[str, str] | str:
+    """Check a folder's `classes`."""
+    if isinstance(value, str) and value:
+        return _inside_root(value)
+    mapping = _is(dict[Label, Text] | dict[Colour, Text], value)
+    if not mapping or not 2 <= len(set(value.values())) <= MAX_CLASSES:
+        raise ValueError(
+            f"it is {shown(value)}; it should be the path of a text file with a name a line, or "
+            f"map labels (0 to {MAX_LABEL}), or colours (as '#ff8000', in quotes), to the names of "
+            f"2 to {MAX_CLASSES} classes"
+        )
+    return {key.lower() if isinstance(key, str) else key: name for key, name in value.items()}
+
+
+def _ignore(value: Any) -> list[int] | list[str]:
+    """Check a folder's `ignore`."""
+    if not _is(list[Label] | list[Colour], value):
+        raise ValueError(
+            f"it is {shown(value)}; it should be a list of labels (0 to {MAX_LABEL}) or of "
+            "colours (as '#ff8000', in quotes)"
+        )
+    return [label.lower() if isinstance(label, str) else label for label in value]
+
+
+def _fraction(value: Any) -> float:
+    """Check a share of pictures."""
+    if type(value) not in (int, float) or not 0 < value < 1:
+        raise ValueError(
+            f"it is {shown(value)}; it should be a share of the pictures, above 0 and below 1, "
+            "such as 0.7"
+        )
+    return float(value)
+
+
+def _validation(value: Any) -> float | str:
+    """Check the validation split of a folder that is split by folder or by list."""
+    return _inside_root(value) if isinstance(value, str) and value else _fraction(value)
+
+
+# `json_schema_input_type` is what a user may write, for docs/parameters.md.
+Fraction = Annotated[float, BeforeValidator(_fraction, json_schema_input_type=Part)]
+ImageSize = Annotated[
+    tuple[int, int],
+    BeforeValidator(_image_size, json_schema_input_type=Side | tuple[Side, Side]),
+]
+InsideRoot = Annotated[Text, AfterValidator(_inside_root)]
+
+
+class Source(Section):
+    """What every data source has in common.
+
+    Attributes:
+        root: the folder that DVC watches for the `prepare` stage: where the pictures of `folder`
+            and the archives of `tfds` lie. The demo reads nothing from it.
+        image_size: (height, width) of the pictures in the records, in pixels.
+        fit: how a picture of another size gets there: `stretch` each axis on its own; `pad`: keep
+            the aspect, borders ignored; `crop`: keep the aspect and the middle.
+        shard_size: pictures in one file of records (and of features).
+        bad_pictures: `stop` fails on a picture that can't be used, `skip` leaves it out and
+            lists it in dataset.json.
+        ignore: labels in the masks whose pixels no loss and no measure counts.
+    """
+
+    root: Text
+    image_size: ImageSize
+    fit: Literal["stretch", "pad", "crop"] = "stretch"
+    shard_size: Count
+    bad_pictures: Literal["stop", "skip"]
+    ignore: Annotated[list[Label], Field(default_factory=list)]
+
+    @model_validator(mode="after")
+    def _ignored_labels_are_no_classes(self) -> Self:
+        classes = getattr(self, "classes", ())
+        if both := [label for label in self.ignore if label in classes]:
+            raise ValueError(f"ignore and classes both hold {both}; a label can't be both")
+        return self
+
+
+class DemoSource(Source):
+    """The built-in generator.
+
+    Attributes:
+        splits: number of pictures to draw.
+    """
+
+    source: Literal["demo"]
+    splits: Splits[Count]
+
+
+class TfdsSource(Source):
+    """A TensorFlow Datasets data set with a picture and a mask feature.
+
+    Attributes:
+        name: the data set, with its config and version if wanted (`oxford_iiit_pet:4.0.0`).
+        splits: a TFDS split expression, such as `train[:85%]`.
+        image: the picture's feature key.
+        mask: the mask's feature key.
+        classes: label in the masks to class name; the order here is the order of the classes.
+        data_dir: where TFDS keeps prepared data sets; null for its default.
+        manual_dir: folder with archives that were downloaded by hand; TFDS checks their checksums.
+    """
+
+    source: Literal["tfds"]
+    name: Text
+    splits: Splits[Text]
+    image: str
+    mask: str
+    classes: Annotated[dict[Label, Text], Field(min_length=2, max_length=MAX_CLASSES)]
+    data_dir: str | None
+    manual_dir: str | None
+
+
+class FractionSplits(Splits[Fraction]):
+    """Shares of all pictures, drawn with `seed`; what they leave is not used.
+
+    Attributes:
+        train: share of the pictures.
+        validation: the same.
+        test: the same; the three add up to 1 at most.
+    """
+
+    by: Literal["fraction"]
+
+    @model_validator(mode="after")
+    def _at_most_everything(self) -> Self:
+        if (total := self.train + self.validation + self.test) > 1 + 1e-9:
+            raise ValueError(f"train, validation and test add up to {total:g}, which is above 1")
+        return self
+
+
+class NamedSplits(Section):
+    """A folder's name in each picture's path, or a text file that lists pictures, for each split.
+
+    Attributes:
+        train: the folder's name, or the list's path.
+        validation: the same, or a share of the training pictures, drawn with `seed`.
+        test: as `train`.
+    """
+
+    by: Literal["folder", "list"]
+    train: InsideRoot
+    validation: Annotated[
+        float | str, BeforeValidator(_validation, json_schema_input_type=Part | Text)
+    ]
+    test: InsideRoot
+
+    @model_validator(mode="after")
+    def _all_different(self) -> Self:
+        names = [self.train, self.validation, self.test]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{twice[0]!r} stands for two splits, so they would share pictures")
+        return self
+
+
+class FolderSource(Source):
+    """Pictures and masks on disk. All paths are relative to `root`.
+
+    Attributes:
+        pictures: a glob pattern, `**` for any number of folders.
+        masks: a glob pattern. A mask belongs to the picture of the same stem: what stands for `*`
+            in the file's name, without its extension.
+        splits: which picture is in which.
+        classes: what stands in the masks, labels or colours, to class name; labels or colours of
+            the same name are one class. Or a text file with a name a line, label 0 first.
+        ignore: labels or colours whose pixels no loss and no measure counts.
+    """
+
+    source: Literal["folder"]
+    pictures: InsideRoot
+    masks: InsideRoot
+    splits: Annotated[FractionSplits | NamedSplits, Field(discriminator="by")]
+    classes: Annotated[
+        dict[int, str] | dict[str, str] | str,
+        BeforeValidator(
+            _classes, json_schema_input_type=dict[Label, Text] | dict[Colour, Text] | Text
+        ),
+    ]
+    # A folder's labels may be colours.
+    ignore: Annotated[  # type: ignore[assignment]
+        list[int] | list[str],
+        BeforeValidator(_ignore, json_schema_input_type=list[Label] | list[Colour]),
+        Field(default_factory=list),
+    ]
+
+    @model_validator(mode="after")
+    def _ignored_labels_are_of_the_same_kind(self) -> Self:
+        colours = has_colours(self)
+        if any(isinstance(label, str) != colours for label in self.ignore):
+            kinds = ("labels", "colours") if colours else ("colours", "labels")
+            raise ValueError("ignore holds {}, classes {}; both must be alike".format(*kinds))
+        return self
+
+
+def has_colours(settings: FolderSource) -> bool:
+    """Whether a folder's masks hold colours, not labels."""
+    return isinstance(settings.classes, dict) and _is(dict[Colour, Text], settings.classes)
+
+
+AnySource = Annotated[DemoSource | FolderSource | TfdsSource, Field(discriminator="source")]

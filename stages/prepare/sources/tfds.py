@@ -1,0 +1,137 @@
+"""Source `tfds`: any TensorFlow Datasets data set with a picture and a mask feature."""
+
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from stages.prepare.decoding import Example, Labels, decode_pair
+from stages.prepare.settings import TfdsSource
+from stages.shared.runtime.errors import UserError
+from stages.shared.settings.section import SPLITS
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.checksums import UrlInfo
+
+# TFDS itself tries ten times and waits ever longer in between, for minutes.
+REACHABLE_WITHIN_SECONDS = 20
+
+
+def labels(settings: TfdsSource) -> Labels:
+    """What stands in the masks."""
+    return Labels(settings.classes | dict.fromkeys(settings.ignore))
+
+
+def files(settings: TfdsSource) -> Iterator[Path]:
+    """The files that the pictures come from: the archives, and what TFDS has prepared."""
+    import tensorflow_datasets as tfds
+
+    name = settings.name.split(":")[0].split("/")[0]
+    data_dir = Path(settings.data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    for folder in (Path(settings.root), data_dir / name):
+        yield from folder.rglob("*")
+
+
+def examples(settings: TfdsSource, seed: int) -> dict[str, Iterator[Example]]:
+    """The pictures of each split in the data set's own order, still encoded.
+
+    Args:
+        settings: of the data set.
+        seed: not used; the split expressions fix the choice.
+
+    Raises:
+        UserError: the data set or a feature is not there, or can't be downloaded; or, as soon as a
+            split's first picture is asked for, the split is not there.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = _prepared(settings)
+    features = dict(builder.info.features.items())
+    images = [name for name, f in features.items() if isinstance(f, tfds.features.Image)]
+    for key, feature in (("image", settings.image), ("mask", settings.mask)):
+        if feature not in images:
+            raise UserError(
+                f"params.yaml: dataset.{key} is {feature!r}, which is no picture feature of "
+                f"{settings.name}; it has {', '.join(images) or 'none'}"
+            )
+    return {split: _examples(builder, settings, split) for split in SPLITS}
+
+
+def _examples(
+    builder: "tfds.core.DatasetBuilder", settings: TfdsSource, split: str
+) -> Iterator[Example]:
+    import tensorflow_datasets as tfds
+
+    expression = getattr(settings.splits, split)
+    try:
+        records = builder.as_dataset(
+            split=expression,
+            decoders={f: tfds.decode.SkipDecoding() for f in (settings.image, settings.mask)},
+            read_config=tfds.ReadConfig(add_tfds_id=True, interleave_cycle_length=1),
+        )
+    except (ValueError, AssertionError) as error:
+        raise UserError(
+            f"params.yaml: dataset.splits.{split} is {expression!r}: {str(error).splitlines()[0]}"
+        ) from None
+    for record in records.as_numpy_iterator():
+        name = record.get("file_name", record["tfds_id"]).decode()
+        yield Example(name, partial(decode_pair, record[settings.image], record[settings.mask]))
+
+
+def _prepared(settings: TfdsSource) -> "tfds.core.DatasetBuilder":
+    """The data set's builder, once the data set is downloaded and prepared."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
+    try:
+        builder = tfds.builder(settings.name, data_dir=settings.data_dir)
+    except tfds.core.DatasetNotFoundError:
+        raise UserError(
+            f"params.yaml: dataset.name is {settings.name!r}, which TFDS does not know and does "
+            f"not find prepared in {settings.data_dir or '~/tensorflow_datasets'}"
+        ) from None
+    if builder.data_path.exists():
+        return builder
+    _require_downloads(settings, builder.url_infos)
+    download = tfds.download.DownloadConfig(manual_dir=settings.manual_dir)
+    try:
+        builder.download_and_prepare(download_config=download)
+    except NonMatchingChecksumError as error:
+        where = str(error).split("downloaded to ")[-1].split(",")[0]
+        raise UserError(
+            f"{where} is not the archive that TFDS expects for {settings.name} (its checksum "
+            "differs); download it again"
+        ) from None
+    except (OSError, tfds.core.download.DownloadError) as error:
+        raise _no_download(settings, builder.url_infos, error) from None
+    return builder
+
+
+def _require_downloads(settings: TfdsSource, urls: "Mapping[str, UrlInfo]") -> None:
+    """Fail at once if an archive is neither in `manual_dir` nor to be reached."""
+    manual_dir = Path(settings.manual_dir or ".")
+    absent = [url for url, info in urls.items() if not (manual_dir / str(info.filename)).exists()]
+    for host_url in {urlsplit(url).netloc: url for url in absent}.values():
+        request = urllib.request.Request(host_url, method="HEAD")
+        try:
+            urllib.request.urlopen(request, timeout=REACHABLE_WITHIN_SECONDS).close()
+        except urllib.error.HTTPError:
+            continue  # The host answers; whether it serves the archive is TFDS's to find out.
+        except OSError as error:
+            raise _no_download(settings, urls, error) from None
+
+
+def _no_download(
+    settings: TfdsSource, urls: "Mapping[str, UrlInfo]", error: Exception
+) -> UserError:
+    archives = " and ".join(str(info.filename) for info in urls.values()) or "its archives"
+    return UserError(
+        f"{settings.name} cannot be downloaded ({error}); place {archives} in "
+        f"{settings.manual_dir or 'a folder and name it in dataset.manual_dir'}, or set "
+        "dataset.data_dir to where TFDS has prepared it, or use the built-in data set: "
+        "cp profiles/demo.yaml params.yaml"
+    )

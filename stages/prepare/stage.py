@@ -1,0 +1,136 @@
+"""Stage `prepare`: pictures and masks from a data source to sharded TFRecord files.
+
+    source -> decode, name labels, fit (all cores) -> data/records/*.tfrecord, data/dataset.json,
+                                                      reports/dataset/
+
+Memory holds a window of pictures, never a split. The order is the source's, so the same input
+gives the same bytes on any number of cores. A shard is made from `shard_size` examples and nothing
+else; those that an interrupted run has finished are not made again.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
+from operator import length_hint
+from pathlib import Path
+
+import numpy as np
+
+from stages.prepare import page
+from stages.prepare.decoding import Example, Labels
+from stages.prepare.page import PAGE_DIR
+from stages.prepare.settings import AnySource
+from stages.prepare.shard import PreparedShard, prepare_shard
+from stages.prepare.sources import SOURCES
+from stages.shared.engines import engine
+from stages.shared.engines.engine import ShardTask
+from stages.shared.records.dataset import Dataset, Shard, pixel_share
+from stages.shared.records.shards import bytes_of
+from stages.shared.runtime import outputs
+from stages.shared.runtime.console import bar, size
+from stages.shared.runtime.errors import UserError
+from stages.shared.runtime.paths import DATASET_FILE, RECORDS_DIR
+from stages.shared.settings.reading import read
+from stages.shared.settings.section import SPLITS, Seed
+
+
+def prepare() -> str:
+    """Write the records of all splits, dataset.json and the data set's page.
+
+    Raises:
+        UserError: the source is not to be had, a split is empty, or a picture can't be used and
+            `dataset.bad_pictures` is `stop`.
+    """
+    settings, seed = read("dataset", AnySource), read("seed", Seed)
+    source = SOURCES[settings.source]
+    labels = source.labels(settings)
+    examples = source.examples(settings, seed)
+    made_from = outputs.origin(settings, seed, labels.classes, state_of(source.files(settings)))
+
+    outs = (RECORDS_DIR, DATASET_FILE, PAGE_DIR)
+    # TFDS does not say how many there are.
+    need = bytes_of(sum(map(length_hint, examples.values())), settings.image_size)
+    with (
+        outputs.writing(*outs, made_from=made_from, need=need) as staging,
+        engine.running() as chosen,
+    ):
+        records_folder = staging.folder(RECORDS_DIR)
+        shards: dict[str, list[PreparedShard]] = {}
+        for split in SPLITS:
+            total = length_hint(examples[split]) or None
+            with bar(f"prepare {split}", total) as progress:
+                todo = tasks(settings, labels, split, examples[split])
+                made = engine.parts(
+                    todo, PreparedShard, chosen, staging, records_folder, progress.update
+                )
+                shards[split] = list(made)
+        require_pictures(shards, settings)
+        dataset = describe(settings, labels.classes, shards)
+        dataset.write(staging.file(DATASET_FILE))
+        facts = [fact for split in SPLITS for shard in shards[split] for fact in shard.facts]
+        page.write(dataset, facts, records_folder, staging.folder(PAGE_DIR))
+    counts = ", ".join(f"{dataset.pictures(split):,} {split}" for split in SPLITS)
+    height, width = dataset.image_size
+    return f"prepare: {counts} pictures of {width} x {height}, {size(RECORDS_DIR)}"
+
+
+def tasks(
+    settings: AnySource, labels: Labels, split: str, examples: Iterable[Example]
+) -> Iterator[ShardTask[PreparedShard]]:
+    """A task for each `shard_size` examples of a split, in order."""
+    for number, chosen in enumerate(chunks(examples, settings.shard_size)):
+        name = f"{split}-{number:05d}"
+        make = partial(prepare_shard, settings, labels, split, f"{name}.tfrecord", chosen)
+        yield ShardTask(name, len(chosen), make)
+
+
+def chunks(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
+    """Neighbouring examples, `size` at a time; the last may be fewer."""
+    remaining = iter(examples)
+    while chosen := list(islice(remaining, size)):
+        yield chosen
+
+
+def state_of(files: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Path, size and time of the last change of each file: what tells that none has changed."""
+    return sorted((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file())
+
+
+def require_pictures(shards: dict[str, list[PreparedShard]], settings: AnySource) -> None:
+    """Fail on a split of which no picture can be used.
+
+    Raises:
+        UserError: names the split, and why its first picture can't be used.
+    """
+    for split in SPLITS:
+        if any(shard.files for shard in shards[split]):
+            continue
+        unusable = [left for shard in shards[split] for left in shard.left_out]
+        first = f"; {unusable[0].name}: {unusable[0].reason}" if unusable else ""
+        raise UserError(
+            f"params.yaml: dataset.splits.{split} is {getattr(settings.splits, split)!r}, "
+            f"which leaves no picture ({len(unusable)} could not be used{first})"
+        )
+
+
+def describe(
+    settings: AnySource, classes: list[str], shards: dict[str, list[PreparedShard]]
+) -> Dataset:
+    """What dataset.json says of these shards."""
+    counts = {split: np.sum([s.pixels for s in shards[split]], axis=0) for split in SPLITS}
+    return Dataset(
+        source=settings.model_dump(mode="json", exclude={"root", "data_dir", "manual_dir"}),
+        image_size=settings.image_size,
+        fit=settings.fit,
+        classes=classes,
+        pixel_share={split: pixel_share(counts[split], classes) for split in SPLITS},
+        shards={
+            split: [
+                Shard(file=file, pictures=len(shard.facts), digest=digest)
+                for shard in shards[split]
+                for file, digest in shard.files.items()
+            ]
+            for split in SPLITS
+        },
+        left_out=[left for split in SPLITS for shard in shards[split] for left in shard.left_out],
+    )

@@ -1,0 +1,1 @@
+"""What several stages use, a folder for each idea."""

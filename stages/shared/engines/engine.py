@@ -1,0 +1,113 @@
+"""Where the shards of records and of features are made: on this machine, or on a Ray cluster.
+
+A shard is made from the files and values that its task names and from nothing else, so it is the
+same wherever it is made. `engine` in params.yaml decides; no stage depends on it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from stages.shared.engines import local, ray
+from stages.shared.engines.settings import EngineName, Ray
+from stages.shared.runtime.outputs import Part, Staging
+from stages.shared.settings.reading import read
+
+AnyPart = TypeVar("AnyPart", bound=Part)
+# Is called with the number of pictures that are done.
+Tick = Callable[[int], object]
+
+
+class ShardTask(NamedTuple, Generic[AnyPart]):
+    """A shard to be made.
+
+    Attributes:
+        name: of the part, unique among its out's.
+        pictures: how many it is made from.
+        make: writes its files into a folder and describes them. It can be pickled, and imported by
+            its name on another machine.
+        reads: files of the project that this task alone reads.
+        shares: files of the project that every task reads.
+    """
+
+    name: str
+    pictures: int
+    make: Callable[[Path, Tick], AnyPart]
+    reads: tuple[Path, ...] = ()
+    shares: tuple[Path, ...] = ()
+
+
+class Engine(Protocol):
+    """Makes shards.
+
+    Attributes:
+        ahead: tasks that may be under way while an earlier one's part is waited for.
+    """
+
+    ahead: int
+
+    def start(self, task: ShardTask[AnyPart], folder: Path, tick: Tick) -> Callable[[], AnyPart]:
+        """Begin a task.
+
+        Args:
+            task: what is to be made.
+            folder: where its files belong.
+            tick: is told of each picture.
+
+        Returns:
+            What waits for the part, and raises what making it raised.
+        """
+
+
+ENGINES: dict[str, Callable[[], AbstractContextManager[Engine]]] = {
+    "local": local.running,
+    "ray": lambda: ray.running(read("ray", Ray, default=Ray())),
+}
+
+
+def running() -> AbstractContextManager[Engine]:
+    """The engine that params.yaml names, for as long as the context lasts."""
+    return ENGINES[read("engine", EngineName, default="local")]()
+
+
+def parts(
+    tasks: Iterable[ShardTask[AnyPart]],
+    kind: type[AnyPart],
+    engine: Engine,
+    staging: Staging,
+    folder: Path,
+    tick: Tick,
+) -> Iterator[AnyPart]:
+    """The parts of an out, in the order of their tasks; what is finished already is not made again.
+
+    Args:
+        tasks: are taken as they are needed.
+        kind: of the parts.
+        engine: makes them.
+        staging: keeps them; the out is its first.
+        folder: of the out, in `staging`.
+        tick: is told of each picture.
+    """
+    under_way: deque[tuple[ShardTask[AnyPart], Callable[[], AnyPart]]] = deque()
+
+    def next_part() -> AnyPart:
+        task, wait = under_way.popleft()
+        part = wait()
+        staging.keep(task.name, part)
+        return part
+
+    for task in tasks:
+        finished = staging.finished(task.name, kind)
+        if finished is None:
+            under_way.append((task, engine.start(task, folder, tick)))
+            if len(under_way) > engine.ahead:
+                yield next_part()
+            continue
+        while under_way:
+            yield next_part()
+        tick(task.pictures)
+        yield finished
+    while under_way:
+        yield next_part()

@@ -1,0 +1,218 @@
+"""data/features/: the backbone's activations on every picture, and the masks that go with them.
+
+Activations are outputs of ReLU, so not negative. Each channel of each picture is stored in 255 even
+steps from 0 to its largest activation there: a byte an activation, half of float16, whatever the
+scale, and no error above 1/510 of that largest. For each shard of records there are
+
+    {split}-{number}.{tap}.npy        uint8 (pictures, height, width, channels), in steps
+    {split}-{number}.{tap}_step.npy   float32 (pictures, channels), the size of a step
+    {split}-{number}.mask.npy         uint8 (pictures, height, width)
+
+Batches are read from the files as they are asked for, so the activations never lie in memory.
+`features.json` describes them all.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from numpy.lib import format as npy
+from pydantic import BaseModel
+
+from stages.shared.formats.manifest import Manifest
+from stages.shared.records.dataset import Dataset
+from stages.shared.runtime.digests import damaged, require_whole
+from stages.shared.runtime.errors import UserError
+from stages.shared.runtime.paths import FEATURES_DIR
+
+FEATURES_FILE = "features.json"
+
+
+class Tap(BaseModel):
+    """A tap.
+
+    Attributes:
+        shape: of its activations on one picture, (height, width, channels).
+        mean: of each channel, over the training split.
+        deviation: of each channel, over the training split.
+    """
+
+    shape: tuple[int, int, int]
+    mean: list[float]
+    deviation: list[float]
+
+
+class FeatureShard(BaseModel):
+    """The features of one shard of records.
+
+    Attributes:
+        number: of the shard in its split.
+        pictures: how many it holds.
+        files: SHA-256 of each file, by its name in data/features/.
+    """
+
+    number: int
+    pictures: int
+    files: dict[str, str]
+
+
+class Features(Manifest):
+    """What data/features/ holds.
+
+    Attributes:
+        records: digest of the records that they were made from.
+        backbone: digest of the weights that they were made with.
+        precision: Keras dtype policy that the backbone ran under.
+        image_size: (height, width) of the pictures and masks.
+        classes: class names; a mask's value is an index into them, or `dataset.IGNORED`.
+        taps: by name.
+        shards: of each split.
+    """
+
+    schema_version: Literal[2] = 2
+    records: str
+    backbone: str
+    precision: str
+    image_size: tuple[int, int]
+    classes: list[str]
+    taps: dict[str, Tap]
+    shards: dict[str, list[FeatureShard]]
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read features.json.
+
+        Raises:
+            UserError: it is damaged, of another version of the pipeline, or of other records than
+                there are.
+        """
+        features = cls.read(FEATURES_DIR / FEATURES_FILE)
+        if features.records != Dataset.load().digest:
+            raise UserError(
+                f"{FEATURES_DIR}/ holds the features of other records than data/records/ does; "
+                "`dvc repro features` makes them anew"
+            )
+        return features
+
+    def require_backbone(self, weights: str, whose: Path) -> None:
+        """Fail on features of another backbone.
+
+        Args:
+            weights: digest of the backbone's weights.
+            whose: what has that backbone.
+
+        Raises:
+            UserError: says what does not belong together.
+        """
+        if self.backbone != weights:
+            raise UserError(
+                f"{FEATURES_DIR}/ holds the features of another backbone than that of {whose}/; "
+                "`dvc repro` makes what is out of date"
+            )
+
+
+def file_name(split: str, number: int, content: str) -> str:
+    """Name of one array of a shard: a tap's, its steps', or `mask`."""
+    return f"{split}-{number:05d}.{content}.npy"
+
+
+class StoredArray:
+    """Pictures' entries in an .npy file, read one by one.
+
+    A memory map would do, but what it has touched counts as the process's memory. The file is open
+    only while it is read: there are several for each shard, and a process may hold some thousand.
+
+    Args:
+        path: of the file.
+        shape: what it should hold, (pictures, ...).
+        dtype: the same.
+
+    Raises:
+        UserError: it holds something else.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.path = path
+        self.row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+        try:
+            with path.open("rb") as file:
+                version = npy.read_magic(file)
+                found = npy.read_array_header_1_0(file) if version == (1, 0) else version
+                self.start = file.tell()
+        except Exception as error:
+            # NumPy reads the header as Python, and raises whatever that stumbles over.
+            raise UserError(damaged(path, str(error))) from None
+        size = path.stat().st_size
+        if found != (shape, False, dtype) or size != self.start + shape[0] * self.row_bytes:
+            wanted = f"{dtype} {shape}"
+            raise UserError(damaged(path, f"it should be an array of {wanted}"))
+
+    def read(self, row: int, out: np.ndarray) -> None:
+        """Read one picture's entry into `out`, which has its shape and dtype."""
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self.start + row * self.row_bytes)
+            file.readinto(out.data)
+
+
+class FeatureReader:
+    """Random access to the activations and masks of one split.
+
+    Args:
+        features: what data/features/ holds.
+        split: `train`, `validation` or `test`.
+        taps: the ones to read.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+
+    def __init__(self, features: Features, split: str, taps: Sequence[str]) -> None:
+        shards = features.shards[split]
+        self._starts = np.cumsum([0, *(shard.pictures for shard in shards)])
+        self._entries: dict[str, tuple[tuple[int, ...], np.dtype]] = {
+            "mask": (features.image_size, np.dtype(np.uint8))
+        }
+        for tap in taps:
+            shape = features.taps[tap].shape
+            self._entries[tap] = shape, np.dtype(np.uint8)
+            self._entries[f"{tap}_step"] = shape[-1:], np.dtype(np.float32)
+        names = {
+            content: [file_name(split, shard.number, content) for shard in shards]
+            for content in self._entries
+        }
+        digests = {name: digest for shard in shards for name, digest in shard.files.items()}
+        require_whole(
+            {FEATURES_DIR / name: digests[name] for files in names.values() for name in files}
+        )
+        self._arrays = {
+            content: [
+                StoredArray(FEATURES_DIR / name, (shard.pictures, *shape), dtype)
+                for name, shard in zip(names[content], shards, strict=True)
+            ]
+            for content, (shape, dtype) in self._entries.items()
+        }
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return int(self._starts[-1])
+
+    def take(self, indices: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Read some pictures, by their integer indices (pictures,).
+
+        Returns:
+            What `on_stored` reads: for each tap uint8 (pictures, height, width, channels), and
+            under `{tap}_step` float32 (pictures, channels); and masks, uint8 (pictures, height,
+            width).
+        """
+        contents = {content: self._gather(content, indices) for content in self._arrays}
+        masks = contents.pop("mask")
+        return contents, masks
+
+    def _gather(self, content: str, indices: np.ndarray) -> np.ndarray:
+        shards = np.searchsorted(self._starts, indices, side="right") - 1
+        shape, dtype = self._entries[content]
+        gathered = np.empty((len(indices), *shape), dtype)
+        for entry, shard, index in zip(gathered, shards, indices, strict=True):
+            self._arrays[content][shard].read(index - self._starts[shard], entry)
+        return gathered

@@ -1,0 +1,103 @@
+"""Pictures: decoding one from a file, and resizing it, with Pillow.
+
+Pillow resizes in fixed-point arithmetic and lets go of the GIL, so the result does not depend on
+the processor and a pool of threads uses all cores.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+LABELS_16_BIT = ("I;16", "I;16L", "I;16B", "I")
+# Grey values beyond 8 bits and floats, which Pillow would cut off at 255.
+DEEP_PICTURES = (*LABELS_16_BIT, "F")
+# All that Pillow reads but PostScript, which is a program that Ghostscript would run.
+Image.init()
+FORMATS = tuple(sorted(set(Image.OPEN) - {"EPS"}))
+
+Size = tuple[int, int]
+
+
+class BadPictureError(Exception):
+    """A picture or a mask that can't be used; its text says why, without naming the picture."""
+
+
+def decode_picture(content: bytes) -> np.ndarray:
+    """Decode a picture the way a viewer shows it: turned as its EXIF orientation says.
+
+    Args:
+        content: a file of any format that Pillow reads; palettes and alpha become plain RGB.
+
+    Returns:
+        uint8 (height, width, 3).
+
+    Raises:
+        BadPictureError: it does not decode, or has more than 8 bits a channel.
+    """
+    return rgb(ImageOps.exif_transpose(open_image(content, "picture")))
+
+
+def rgb(image: Image.Image) -> np.ndarray:
+    """The pixels of an opened picture, uint8 (height, width, 3).
+
+    Raises:
+        BadPictureError: it has more than 8 bits a channel.
+    """
+    if image.mode in DEEP_PICTURES:
+        raise BadPictureError(
+            f"the picture's pixels are {image.mode}, more than 8 bits; save it with 8 bits a "
+            "channel"
+        )
+    return np.asarray(image.convert("RGB"))
+
+
+def open_image(content: bytes, what: str) -> Image.Image:
+    """Open a file of any format that Pillow reads.
+
+    Args:
+        content: of the file.
+        what: it should be, `picture` or `mask`, for messages.
+
+    Raises:
+        BadPictureError: it does not decode.
+    """
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image.load()
+    except UnidentifiedImageError:
+        raise BadPictureError(f"the {what} is no image of any known format") from None
+    except Exception as error:
+        # Pillow's readers raise whatever a damaged file makes them stumble over.
+        raise BadPictureError(f"the {what} does not decode: {error}") from None
+    return image
+
+
+def scaled_size(size: Size, wanted: Size, mode: str) -> Size:
+    """The (height, width) to which `fit` resizes a picture of `size` before it pads or crops."""
+    if mode == "stretch":
+        return wanted
+    scale = {"pad": min, "crop": max}[mode](w / s for w, s in zip(wanted, size, strict=True))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def resize(image: np.ndarray, mask: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
+    """Stretch a picture and its mask to `size`, (height, width) in pixels.
+
+    The mask takes the label nearest to each pixel's centre, so no label arises that was not there.
+
+    Returns:
+        uint8 (height, width, 3) and uint8 (height, width).
+    """
+    height, width = size
+    labels = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
+    return resize_picture(image, size), np.asarray(labels)
+
+
+def resize_picture(image: np.ndarray, size: Size) -> np.ndarray:
+    """Stretch a picture, uint8 (height, width, 3), to `size`, (height, width) in pixels.
+
+    Bilinear, over the whole footprint of a pixel when the picture shrinks (antialiasing).
+    """
+    height, width = size
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))

@@ -1,0 +1,90 @@
+"""data/evaluation/VARIANT/: what evaluate found out about a variant, for compare to show."""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from PIL import Image
+
+from stages.shared.formats.manifest import Manifest
+from stages.shared.records import tfrecord
+from stages.shared.runtime.digests import damaged, digest, require_whole
+from stages.shared.runtime.errors import UserError
+from stages.shared.runtime.paths import EVALUATION_DIR
+
+SUMMARY_FILE = "summary.json"
+PREDICTIONS_FILE = "predictions.tfrecord"
+
+
+class Summary(Manifest):
+    """A variant's results.
+
+    Attributes:
+        split: that it was measured on.
+        records: digest of the records that it was measured on.
+        predictions: SHA-256 of the file of its predicted masks.
+        iou: of each class, 0 to 1; None for a class that does not occur.
+        history: the rows of history.csv.
+    """
+
+    schema_version: Literal[2] = 2
+    split: str
+    records: str
+    predictions: str
+    iou: dict[str, float | None]
+    history: list[dict[str, int | float]]
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean over the classes that occur."""
+        occurring = [value for value in self.iou.values() if value is not None]
+        return sum(occurring) / len(occurring)
+
+    @classmethod
+    def load(cls, variant: str) -> Self:
+        """Read a variant's summary.
+
+        Raises:
+            UserError: it is damaged, or of another version of the pipeline.
+        """
+        return cls.read(EVALUATION_DIR / variant / SUMMARY_FILE)
+
+
+def write(path: Path, masks: Iterable[np.ndarray]) -> str:
+    """Write predicted masks, uint8 (height, width), in the split's order, as PNG; their digest."""
+    # Here, for who reads predictions needs no TensorFlow. Pillow's PNGs are other bytes.
+    import tensorflow as tf
+
+    tfrecord.write(path, (tf.io.encode_png(mask[..., None]).numpy() for mask in masks))
+    return digest(path)
+
+
+class PredictionReader:
+    """Random access to the predicted masks of a variant, which are read as they are asked for.
+
+    Args:
+        variant: its name.
+        summary: of it.
+        pictures: how many the split has.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+
+    def __init__(self, variant: str, summary: Summary, pictures: int) -> None:
+        self.path = EVALUATION_DIR / variant / PREDICTIONS_FILE
+        require_whole({self.path: summary.predictions})
+        self._places = list(tfrecord.places(self.path, pictures))
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """The mask of one picture, uint8 (height, width)."""
+        offset, length = self._places[index]
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            content = file.read(length)
+        try:
+            return np.asarray(Image.open(io.BytesIO(content), formats=["PNG"]))
+        except (OSError, SyntaxError) as error:
+            raise UserError(damaged(self.path, str(error))) from None

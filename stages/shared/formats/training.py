@@ -1,0 +1,24 @@
+"""models/VARIANT/training.json: how a variant was trained, for the model card."""
+
+from typing import Any, Literal
+
+from stages.shared.formats.manifest import Manifest
+
+TRAINING_FILE = "training.json"
+
+
+class Training(Manifest):
+    """How a variant was trained.
+
+    Attributes:
+        train: `head` or `network`, see `stages.train.settings.Variant`.
+        stride: of its finest score layer, in pixels.
+        settings: all others of `train` and of the variant, as params.yaml has them.
+        seed: of the whole pipeline.
+    """
+
+    schema_version: Literal[1] = 1
+    train: str
+    stride: int
+    settings: dict[str, Any]
+    seed: int

@@ -1,0 +1,1 @@
+"""The backbone, the heads on it, and what they run on."""

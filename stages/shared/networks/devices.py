@@ -1,0 +1,83 @@
+"""The machine's GPUs, training on all of them, and on those of other machines too."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import keras
+
+from stages.shared.runtime.errors import UserError
+
+# Keras's own names: how many processes train one network together, and which this one is.
+PROCESSES, PROCESS = "KERAS_DISTRIBUTION_NUM_PROCESSES", "KERAS_DISTRIBUTION_PROCESS_ID"
+
+
+def gpus() -> list[str]:
+    """The GPUs that Keras's backend sees, in its names."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return [f"gpu:{number}" for number in range(torch.cuda.device_count())]
+    return [name for name in keras.distribution.list_devices() if name.startswith("gpu")]
+
+
+def processes() -> int:
+    """How many processes train one network together, each on a machine of its own."""
+    return int(os.environ.get(PROCESSES, 1))
+
+
+def process() -> int:
+    """Which of them this is, from 0."""
+    return int(os.environ.get(PROCESS, 0))
+
+
+def join() -> None:
+    """Meet the processes to train with, if there are any; to be called before anything is computed.
+
+    Raises:
+        UserError: there are, and Keras runs on another backend than JAX.
+    """
+    if processes() == 1:
+        return
+    if keras.backend.backend() != "jax":
+        raise UserError(
+            f"{PROCESSES} is {processes()}, and Keras runs on {keras.backend.backend()}; several "
+            "processes need JAX: install it and set KERAS_BACKEND=jax"
+        )
+    keras.distribution.initialize()
+
+
+def together() -> AbstractContextManager[None]:
+    """A scope in which models are built and trained on all GPUs of all processes.
+
+    Each computes its share of a batch, and the gradients are summed. With fewer than two GPUs and
+    one process it changes nothing.
+    """
+    if processes() == 1:
+        return all_gpus()
+    # A data set of Keras's own is not split for the processes; `training.Batches` does that.
+    return keras.distribution.DataParallel(auto_shard_dataset=False).scope()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """A scope, inside that of `together`, in which this process computes for itself."""
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(distribution)
+
+
+def all_gpus() -> AbstractContextManager[None]:
+    """A scope in which models are built and trained on all GPUs that TensorFlow sees.
+
+    Each computes its share of a batch, and the gradients are summed. With fewer than two, or
+    another backend, it changes nothing.
+    """
+    if keras.backend.backend() != "tensorflow" or len(gpus()) < 2:
+        return nullcontext()
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy().scope()

@@ -1,0 +1,45 @@
+"""Which Keras dtype policy the hardware runs best."""
+
+import subprocess
+from pathlib import Path
+
+from stages.shared.networks import devices
+
+CPU_FLAGS_FILE = Path("/proc/cpuinfo")
+BFLOAT16_CPU_FLAGS = {"amx_bf16", "avx512_bf16"}
+BFLOAT16_COMPUTE_CAPABILITY = 8.0
+
+
+def policy(precision: str) -> str:
+    """The Keras dtype policy for `params.precision`.
+
+    Args:
+        precision: a policy's name, which is taken as it is, or `auto`: bfloat16 where the hardware
+            has it (a GPU of compute capability 8 or more; a CPU with AMX-BF16 or AVX512-BF16),
+            float16 on an older GPU, float32 else.
+    """
+    if precision != "auto":
+        return precision
+    if devices.gpus():
+        fast = gpu_compute_capability() >= BFLOAT16_COMPUTE_CAPABILITY
+        return "mixed_bfloat16" if fast else "mixed_float16"
+    return "mixed_bfloat16" if BFLOAT16_CPU_FLAGS & cpu_flags() else "float32"
+
+
+def cpu_flags(cpuinfo: Path = CPU_FLAGS_FILE) -> set[str]:
+    """What the first processor can do, in Linux's names; empty where there is no such file."""
+    if not cpuinfo.exists():
+        return set()
+    lines = cpuinfo.read_text().splitlines()
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return set(flags.partition(":")[2].split())
+
+
+def gpu_compute_capability() -> float:
+    """The lowest compute capability of the machine's NVIDIA GPUs; 0.0 if the driver won't say."""
+    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+        return min(float(line) for line in answer.stdout.split())
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return 0.0

@@ -1,0 +1,1 @@
+"""data/records/ and data/dataset.json: the resized pictures and masks."""

@@ -1,0 +1,1 @@
+"""Metrics, and predictions as pictures and tables."""

@@ -1,0 +1,24 @@
+"""HTML pages, made by Jinja."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+
+def render(template: Path, **context: Any) -> str:
+    """The page that a template makes; it may include files that lie beside it.
+
+    Args:
+        template: a Jinja template; what it shows is escaped.
+        context: what it shows.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(template.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template.name).render(context)

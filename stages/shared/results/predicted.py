@@ -1,0 +1,48 @@
+"""All variants' predictions of one split, picture by picture."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.shared.formats.predictions import PredictionReader, Summary
+from stages.shared.records.dataset import Dataset
+from stages.shared.records.shards import PictureReader
+from stages.shared.runtime.errors import UserError
+from stages.shared.runtime.paths import EVALUATION_DIR
+
+# Of a history: its columns that are drawn, and their names there.
+PANELS = {"loss": "loss", "pixel_accuracy": "pixel accuracy", "mean_iou": "mean IoU"}
+
+
+class Predicted(NamedTuple):
+    """A picture, uint8 (height, width, 3), its mask, and each variant's, uint8 (height, width)."""
+
+    name: str
+    image: np.ndarray
+    truth: np.ndarray
+    predicted: dict[str, np.ndarray]
+
+
+def require_same(summaries: dict[str, Summary], dataset: Dataset, split: str) -> None:
+    """Fail on an evaluation of something else than is to be shown.
+
+    Raises:
+        UserError: names it.
+    """
+    for name, summary in summaries.items():
+        if (summary.records, summary.split) != (dataset.digest, split):
+            raise UserError(
+                f"{EVALUATION_DIR / name}/ is of other records or another split than "
+                f"data/records/ and {split}; `dvc repro evaluate@{name}` measures it anew"
+            )
+
+
+def pictures(dataset: Dataset, summaries: dict[str, Summary], count: int) -> Iterator[Predicted]:
+    """`count` pictures evenly spaced over the split, or all if it has fewer; read one by one."""
+    (split,) = {summary.split for summary in summaries.values()}
+    total = dataset.pictures(split)
+    records = PictureReader(dataset, split)
+    masks = {name: PredictionReader(name, summary, total) for name, summary in summaries.items()}
+    for index in np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist():
+        yield Predicted(*records[index], {name: mask[index] for name, mask in masks.items()})

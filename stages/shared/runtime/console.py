@@ -1,0 +1,22 @@
+"""What a run prints: a bar on a terminal, lines elsewhere."""
+
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+def bar(description: str, total: int | None, unit: str = "picture") -> tqdm:
+    """A progress bar on standard error; nothing where that is no terminal.
+
+    Args:
+        description: stands before it.
+        total: number of things; None where it is not known.
+        unit: one of them.
+    """
+    return tqdm(desc=description, total=total, unit=unit, disable=None, dynamic_ncols=True)
+
+
+def size(*paths: Path) -> str:
+    """Bytes of some files and of all files in some folders, such as `12.3 MB`."""
+    files = [file for path in paths for file in (path, *path.rglob("*")) if file.is_file()]
+    return tqdm.format_sizeof(sum(file.stat().st_size for file in files), "B", 1000)

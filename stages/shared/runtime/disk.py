@@ -1,0 +1,62 @@
+"""The room on the disk, and how a stage says that there is none left."""
+
+import errno
+import shutil
+from pathlib import Path
+
+from tqdm import tqdm
+
+from stages.shared.runtime.errors import UserError
+
+MAKE_ROOM = "make room and `dvc repro` again"
+
+
+def require_space(out: Path, need: int) -> None:
+    """Fail if an out needs more bytes than are free where it will lie.
+
+    Raises:
+        UserError: says how many it needs and how many are free.
+    """
+    if need > _free(out):
+        raise UserError(f"{out} needs {_bytes(need)} more, and {_room(out)}; {MAKE_ROOM}")
+
+
+def told_full(error: BaseException, out: Path, need: int, written: int) -> UserError | None:
+    """What to say if an error came of a full disk; None if it did not.
+
+    Args:
+        error: that ended the writing.
+        out: was being written.
+        need: its bytes; 0 where that is not known.
+        written: bytes of it that there are.
+    """
+    if not _is_full(error):
+        return None
+    wanted = _bytes(need) if need else f"more than {_bytes(written + _free(out))}"
+    return UserError(
+        f"the disk is full: {out} needs {wanted} in all, {_bytes(written)} are written, and "
+        f"{_room(out)}; {MAKE_ROOM}"
+    )
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether an error says that the disk is full; libraries in C++ say so in their text alone."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error) or "errno = 28" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _room(out: Path) -> str:
+    return f"the disk of {out.parent.resolve()} has {_bytes(_free(out))} free"
+
+
+def _free(out: Path) -> int:
+    return shutil.disk_usage(out.parent).free
+
+
+def _bytes(size: int) -> str:
+    return tqdm.format_sizeof(size, "B")

@@ -1,0 +1,37 @@
+"""Versions of the packages that decide which bytes a stage writes."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import filelock
+
+from stages.shared.runtime.paths import REPORTS_DIR
+
+NAMES = ("keras", "numpy", "pillow", "tensorflow")
+# By stage, as DVC names it, the versions that it last ran under. Git keeps it, as it does dvc.lock.
+PACKAGES_FILE = REPORTS_DIR / "packages.json"
+LOCK_FILE = Path(".dvc/tmp/packages.lock")
+
+Versions = dict[str, str]
+
+
+def versions() -> Versions:
+    """The installed version of each package."""
+    return {name: version(name) for name in NAMES}
+
+
+def noted() -> dict[str, Versions]:
+    """The versions that each stage last ran under, by stage."""
+    return json.loads(PACKAGES_FILE.read_text()) if PACKAGES_FILE.exists() else {}
+
+
+def note(stage: str) -> None:
+    """Note the installed versions as those that a stage has run under."""
+    LOCK_FILE.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(LOCK_FILE):
+        now = noted() | {stage: versions()}
+        if now != noted():
+            beside = PACKAGES_FILE.with_name(f"{PACKAGES_FILE.name}.new")
+            beside.write_text(json.dumps(now, indent=1, sort_keys=True) + "\n")
+            beside.replace(PACKAGES_FILE)

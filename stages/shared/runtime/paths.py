@@ -1,0 +1,32 @@
+"""Where the outputs of the stages lie; dvc.yaml names the same paths."""
+
+from pathlib import Path
+
+# The first folders of all of them.
+OUTPUT_FOLDERS = ("data", "models", "reports")
+
+RECORDS_DIR = Path("data/records")
+DATASET_FILE = Path("data/dataset.json")
+FEATURES_DIR = Path("data/features")
+BACKBONE_DIR = Path("models/backbone")
+EXPORT_DIR = Path("models/export")
+# Each holds a folder for each variant.
+MODELS_DIR = Path("models")
+REPORTS_DIR = Path("reports")
+EVALUATION_DIR = Path("data/evaluation")
+
+
+def maker(path: Path) -> str:
+    """The stage that writes a file, as DVC names it; `STAGE` for a file of none."""
+    match path.parts:
+        case ("data", "records" | "dataset.json", *_):
+            return "prepare"
+        case ("data", "features", *_):
+            return "features"
+        case ("data", "evaluation", variant, *_):
+            return f"evaluate@{variant}"
+        case ("models", "backbone", *_):
+            return "backbone"
+        case ("models", variant, *_):
+            return f"train@{variant}"
+    return "STAGE"

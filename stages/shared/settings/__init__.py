@@ -1,0 +1,1 @@
+"""What the sections of params.yaml are made of, and how they are read."""

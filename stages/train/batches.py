@@ -1,0 +1,87 @@
+"""Batches of labelled pictures, or of their stored activations, in the order of an epoch."""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import keras
+import numpy as np
+
+from stages.shared.networks import devices
+from stages.shared.records.dataset import IGNORED
+
+Inputs = dict[str, np.ndarray] | np.ndarray
+
+
+class Reader(Protocol):
+    """Labelled pictures, or what stands for them, by index."""
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+
+    def take(self, indices: np.ndarray) -> tuple[Inputs, np.ndarray]:
+        """What the network reads of these pictures, and masks, uint8 (pictures, height, width)."""
+
+
+class Augment(Protocol):
+    """A random change of pictures and masks."""
+
+    def __call__(
+        self, pictures: np.ndarray, masks: np.ndarray, seed: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same pictures and masks, changed as `seed` has it."""
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of a reader; with a seed, in a new order each epoch, see `begin`.
+
+    Where several processes train together, each takes its share of every batch. The last batch may
+    then be filled up with pictures of which every pixel is ignored, so that the shares are equal.
+
+    Args:
+        reader: the split.
+        batch_size: pictures in a batch; the last may have fewer.
+        seed: of the order; None keeps the order of the records.
+        augment: changes each batch; needs a seed.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        batch_size: int,
+        seed: int | None = None,
+        augment: Augment | None = None,
+    ) -> None:
+        super().__init__()
+        self.reader, self.batch_size, self.seed, self.augment = reader, batch_size, seed, augment
+        self.begin(0)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.reader) / self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[Inputs, np.ndarray]:
+        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        inputs, masks = self.reader.take(np.sort(chosen))
+        if self.augment is not None:
+            assert isinstance(inputs, np.ndarray), "pictures can be changed, activations can't"
+            with devices.alone():
+                inputs, masks = self.augment(inputs, masks, (self.seed or 0, self.epoch, index))
+        if devices.processes() == 1:
+            return inputs, masks
+        assert isinstance(inputs, np.ndarray), "heads are trained by one process"
+        return share(inputs, 0), share(masks, IGNORED)
+
+    def begin(self, epoch: int) -> None:
+        """Set the order, and the changes, of an epoch; epoch 0 is before the first step."""
+        self.epoch = epoch
+        self.order = np.arange(len(self.reader))
+        if self.seed is not None:
+            np.random.default_rng((self.seed, epoch)).shuffle(self.order)
+
+
+def share(batch: np.ndarray, filling: int) -> np.ndarray:
+    """This process's part of a batch, (pictures, ...), filled up to be as large as the others'."""
+    processes = devices.processes()
+    missing = -len(batch) % processes
+    filled = np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1), constant_values=filling)
+    return np.split(filled, processes)[devices.process()]

@@ -1,0 +1,62 @@
+"""Optimisers, and the learning rate over a training."""
+
+from typing import Any
+
+import keras
+from keras import KerasTensor, ops
+
+from stages.train.settings import Train
+
+# "Fully Convolutional Networks for Semantic Segmentation", section 4.3.
+MOMENTUM = 0.9
+# DeepLab's "poly" policy (Chen et al., "DeepLab", section 4.1.1).
+POLYNOMIAL_POWER = 0.9
+
+
+@keras.saving.register_keras_serializable("stages")
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule whose first `steps` rise in a straight line from next to nothing.
+
+    Keras warms up CosineDecay alone, and begins with a step of rate 0.
+    """
+
+    def __init__(
+        self, schedule: keras.optimizers.schedules.LearningRateSchedule, steps: int
+    ) -> None:
+        self.schedule, self.steps = schedule, steps
+
+    def __call__(self, step: KerasTensor) -> KerasTensor:
+        share = (ops.cast(step, "float32") + 1) / max(self.steps, 1)
+        return self.schedule(step) * ops.minimum(share, 1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"schedule": self.schedule, "steps": self.steps}
+
+
+def schedule(settings: Train, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate over all `steps` of a training."""
+    schedules = keras.optimizers.schedules
+    rate = settings.learning_rate
+    planned = {
+        "constant": lambda: schedules.PolynomialDecay(rate, steps, end_learning_rate=rate),
+        "cosine": lambda: schedules.CosineDecay(rate, steps),
+        "polynomial": lambda: schedules.PolynomialDecay(
+            rate, steps, end_learning_rate=0.0, power=POLYNOMIAL_POWER
+        ),
+    }[settings.schedule]()
+    return WarmUp(planned, round(settings.warmup * steps))
+
+
+def optimizer(settings: Train, steps: int, policy: str = "float32") -> keras.optimizers.Optimizer:
+    """The optimiser for a training of so many steps under a Keras dtype policy."""
+    options = {
+        "learning_rate": schedule(settings, steps),
+        "weight_decay": settings.weight_decay,
+        "global_clipnorm": settings.clip_norm,
+    }
+    if settings.optimizer == "sgd":
+        chosen = keras.optimizers.SGD(momentum=MOMENTUM, **options)
+    else:
+        chosen = keras.optimizers.AdamW(**options)
+    # float16 has no room for small gradients.
+    return keras.optimizers.LossScaleOptimizer(chosen) if policy == "mixed_float16" else chosen

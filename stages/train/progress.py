@@ -1,0 +1,185 @@
+"""How far a training has come: its history, its best weights, and all that it takes to go on.
+
+Keras's BackupAndRestore keeps the weights and the optimiser alone. Going on as if nothing had
+happened takes the dropout's random state, the best epoch so far and the history as well.
+"""
+
+import csv
+import json
+import math
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+from stages.shared.runtime import console, outputs, stopping
+
+MEASURES = ("loss", "mean_iou", "pixel_accuracy")
+COLUMNS = ("epoch", *MEASURES, *(f"val_{measure}" for measure in MEASURES))
+
+Logs = dict[str, float] | None
+
+
+class Progress(keras.callbacks.Callback):
+    """Keeps a training's state on disk after each epoch, and ends it on its best weights.
+
+    The best epoch is the first with the highest validation mean IoU, the start, epoch 0, included.
+
+    Args:
+        file: of the state; it may hold that of the same training, interrupted.
+        epochs: of the whole training.
+        patience: epochs without a better one after which training ends; None: never.
+        show: is called with this whenever an epoch is kept.
+
+    Attributes:
+        rows: of history.csv; row n is epoch n.
+        best_epoch: so far.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        epochs: int,
+        patience: int | None = None,
+        show: Callable[["Progress"], None] = lambda progress: None,
+    ) -> None:
+        super().__init__()
+        self.file, self.epochs, self.patience, self.show = file, epochs, patience, show
+        self.rows: list[dict[str, float]] = []
+        self.best_epoch = 0
+        self.best_weights: list[np.ndarray] = []
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no epoch left to train."""
+        epoch = len(self.rows) - 1
+        waited = self.patience is not None and epoch - self.best_epoch >= self.patience
+        return waited or epoch >= self.epochs
+
+    def start(self, measured: dict[str, float]) -> None:
+        """Take what was measured before the first step as epoch 0."""
+        self._add(0, measured)
+        self.best_weights = self.model.get_weights()
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Note the epoch, and keep the state."""
+        self._add(epoch + 1, logs or {})
+        if not math.isfinite(self.rows[-1]["loss"]):
+            return
+        if self.rows[-1]["val_mean_iou"] > self.rows[self.best_epoch]["val_mean_iou"]:
+            self.best_epoch = epoch + 1
+            self.best_weights = self.model.get_weights()
+        self.model.stop_training = self.ended
+        outputs.replace(self.file, self._write)
+        self._stands()
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Set the best weights."""
+        self.model.set_weights(self.best_weights)
+
+    def restore(self) -> bool:
+        """Take over the state of the same training, if the file holds it whole."""
+        try:
+            with np.load(self.file) as state:
+                variables = [state[f"variable_{n}"] for n in range(len(self._variables()))]
+                best = [state[f"best_{n}"] for n in range(len(self.model.weights))]
+                noted = json.loads(str(state["noted"]))
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+            return False
+        self.rows, self.best_epoch, self.best_weights = noted["rows"], noted["best_epoch"], best
+        for variable, value in zip(self._variables(), variables, strict=True):
+            variable.assign(value)
+        self._stands()
+        return True
+
+    def write_history(self, path: Path) -> None:
+        """Write history.csv, a row an epoch."""
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for row in self.rows:
+                writer.writerow([row["epoch"], *(round(row[name], 6) for name in COLUMNS[1:])])
+
+    def write_summary(self, path: Path) -> None:
+        """Write training.json: the last epoch, and the best."""
+        last, best = self.rows[-1], self.rows[self.best_epoch]
+        summary = {
+            "epoch": last["epoch"],
+            "train_loss": last["loss"],
+            "val_loss": last["val_loss"],
+            "val_mean_iou": last["val_mean_iou"],
+            "best_epoch": best["epoch"],
+            "best_val_mean_iou": best["val_mean_iou"],
+        }
+        rounded = {name: round(value, 6) for name, value in summary.items()}
+        path.write_text(json.dumps(rounded, indent=2) + "\n", encoding="utf-8")
+
+    def _add(self, epoch: int, measured: dict[str, float]) -> None:
+        self.rows.append({"epoch": epoch} | {name: float(measured[name]) for name in COLUMNS[1:]})
+
+    def _variables(self) -> list[keras.Variable]:
+        """The weights, the states of random numbers, and the optimiser's."""
+        model = self.model
+        return [
+            *model.trainable_variables,
+            *model.non_trainable_variables,
+            *model.optimizer.variables,
+        ]
+
+    def _write(self, path: Path) -> None:
+        arrays = {f"variable_{n}": ops.convert_to_numpy(v) for n, v in enumerate(self._variables())}
+        arrays |= {f"best_{n}": weights for n, weights in enumerate(self.best_weights)}
+        noted = json.dumps({"rows": self.rows, "best_epoch": self.best_epoch})
+        with path.open("wb") as file:
+            np.savez(file, noted=np.array(noted), **arrays)
+
+    def _stands(self) -> None:
+        self.show(self)
+        stopping.stands(f"{len(self.rows) - 1} of {self.epochs} epochs are finished and kept")
+
+
+class EpochLines(keras.callbacks.Callback):
+    """Shows a training: a bar for each epoch on a terminal, a line for each elsewhere.
+
+    Args:
+        name: of the variant.
+        epochs: of the whole training.
+    """
+
+    def __init__(self, name: str, epochs: int) -> None:
+        super().__init__()
+        self.name, self.epochs = name, epochs
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Begin the bar."""
+        self.bar = console.bar(self.name, self.params["steps"], "batch")
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Begin the bar anew."""
+        self.bar.set_description(f"{self.name}: epoch {epoch + 1}/{self.epochs}")
+        self.bar.reset()
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Count a batch."""
+        self.bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Show the epoch's measures."""
+        logs = logs or {}
+        measured = {
+            "loss": f"{logs['loss']:.4f}",
+            "mean IoU": f"{logs['mean_iou']:.1%}",
+            "validation loss": f"{logs['val_loss']:.4f}",
+            "validation mean IoU": f"{logs['val_mean_iou']:.1%}",
+        }
+        self.bar.set_postfix(measured)
+        if self.bar.disable:
+            told = ", ".join(f"{title} {value}" for title, value in measured.items())
+            print(f"{self.name}: epoch {epoch + 1}/{self.epochs}, {told}", flush=True)
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """End the bar."""
+        self.bar.close()

@@ -1,0 +1,113 @@
+"""Sections `train` and `variants` of params.yaml."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator, TypeAdapter, ValidationError, create_model
+
+from stages.shared.settings.mistakes import shown
+from stages.shared.settings.section import Count, Name, Section, Share
+
+# Not strict: PyYAML reads 1e-3, which DVC takes for a number, as a string.
+Rate = Annotated[float, Field(strict=False, gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(strict=False, ge=0, allow_inf_nan=False)]
+Dropout = Annotated[float, Field(strict=False, ge=0, lt=1)]
+
+
+def _class_weights(value: Any) -> dict[str, float] | str | None:
+    """Check `class_weights`."""
+    if value is None or value == "balanced":
+        return value
+    try:
+        return TypeAdapter(dict[str, Rate]).validate_python(value)
+    except ValidationError:
+        raise ValueError(
+            f"it is {shown(value)}; it should be balanced, null, or a mapping of class names to "
+            "weights above 0"
+        ) from None
+
+
+ClassWeights = Annotated[
+    dict[str, float] | str | None,
+    PlainValidator(
+        _class_weights, json_schema_input_type=dict[str, Rate] | Literal["balanced"] | None
+    ),
+]
+
+
+class Train(Section):
+    """How a variant is trained; it may set any of these for itself.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: pictures in one step.
+        optimizer: `adamw`, or `sgd` with momentum 0.9, the paper's.
+        learning_rate: at its highest.
+        schedule: of the learning rate over the training: `constant`, `cosine` to 0, or
+            `polynomial` to 0.
+        warmup: share of the steps in which the learning rate rises from 0.
+        weight_decay: decoupled from the gradient.
+        clip_norm: a larger gradient, all weights together, is scaled to this norm; null: never.
+        dropout: share of the fc7 channels dropped ahead of their score layer.
+        class_weights: `balanced` (the inverse of a class's share of the training pixels), weights
+            by class name (1 for the others), or null for none.
+        label_smoothing: share of each pixel's target that is spread over all classes.
+        dice: weight of the Dice loss added to the cross-entropy.
+        patience: epochs without a better validation mean IoU after which training ends; null: none.
+    """
+
+    epochs: Count
+    batch_size: Count
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Rate
+    schedule: Literal["constant", "cosine", "polynomial"] = "constant"
+    warmup: Share = 0.0
+    weight_decay: NotNegative
+    clip_norm: Rate | None = None
+    dropout: Dropout
+    class_weights: ClassWeights = None
+    label_smoothing: Dropout = 0.0
+    dice: NotNegative = 0.0
+    patience: Count | None = None
+
+
+class Augmentation(Section):
+    """How training pictures are changed at random, each epoch anew.
+
+    Attributes:
+        flip: left to right, every other one.
+        scale: by up to this share larger or smaller, and shifted by up to a tenth of the picture.
+        colour: brightness, contrast and saturation, each by up to this share.
+    """
+
+    flip: bool = True
+    scale: Annotated[float, Field(strict=False, ge=0, lt=1)] = 0.2
+    colour: Share = 0.2
+
+
+# A variant may set any key of `train`; those that it does not set are not in `model_fields_set`.
+_optional: dict[str, Any] = {
+    name: (field.rebuild_annotation(), None) for name, field in Train.model_fields.items()
+}
+TrainOverrides = create_model("TrainOverrides", __base__=Section, **_optional)
+
+
+class Variant(TrainOverrides):
+    """One network of the family; any key of `train` may stand here too.
+
+    Attributes:
+        train: `head` (the score layers alone, on stored activations) or `network` (the backbone
+            too, from the pictures).
+        stride: of its finest score layer: 32, 16 or 8 pixels.
+        parent: the variant whose trained weights it starts from, or `backbone`.
+        augmentation: of the pictures, for `train: network`.
+    """
+
+    train: Literal["head", "network"] = "head"
+    stride: Literal[8, 16, 32]
+    parent: Name
+    augmentation: Augmentation = Augmentation()
+
+    def training(self, train: Train) -> Train:
+        """The variant's own training settings, and `train`'s where it has none."""
+        own = self.model_fields_set & set(Train.model_fields)
+        return train.model_copy(update={key: getattr(self, key) for key in own})

@@ -1,0 +1,266 @@
+"""Stage `train@VARIANT`: one variant, trained as its `train` says.
+
+    head:    data/features/, models/PARENT/                -> models/VARIANT/
+    network: data/records/, models/backbone/, models/PARENT/ -> models/VARIANT/
+    both:    reports/VARIANT/history.csv, training.json
+
+A variant starts from its parent's scores, and the score layer that it adds starts at zero, so
+before its first step it says what its parent says. The start counts as epoch 0, and the weights of
+the epoch with the best validation mean IoU are kept.
+
+The reports are in their place after each epoch: `dvc exp show` and `dvc plots show` read them while
+a training runs. DVCLive would write a table for each measure, can't take back an epoch that was
+logged but not kept when the process was killed, and takes 2 s of each training.
+"""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import keras
+
+from stages.shared.formats.features import FEATURES_FILE, FeatureReader, Features
+from stages.shared.formats.training import TRAINING_FILE, Training
+from stages.shared.networks import devices, fcn, precision, vgg
+from stages.shared.networks.fcn import HeadConfig
+from stages.shared.networks.stored import on_stored
+from stages.shared.records.dataset import Dataset
+from stages.shared.records.shards import PictureReader
+from stages.shared.runtime import digests, outputs
+from stages.shared.runtime.errors import UserError
+from stages.shared.runtime.outputs import Staging
+from stages.shared.runtime.paths import (
+    BACKBONE_DIR,
+    DATASET_FILE,
+    FEATURES_DIR,
+    MODELS_DIR,
+    REPORTS_DIR,
+)
+from stages.shared.settings.reading import read
+from stages.shared.settings.section import Precision, Seed
+from stages.train import standardised
+from stages.train.augmentation import RandomAugmentation
+from stages.train.batches import Batches
+from stages.train.fit import fit
+from stages.train.losses import PixelLoss, class_weights
+from stages.train.progress import Progress
+from stages.train.settings import Train, Variant
+from stages.train.standardised import Statistics
+
+STATE_FILE = "state.npz"
+# How often the weights lie on the disk at most: in the state once, as the best, and for each moment
+# of the optimiser; all that twice while the state is replaced; and what is stored in the end.
+COPIES = {"adamw": 9, "sgd": 7}
+
+
+def train(name: str) -> str:
+    """Train the variant `name` and store it.
+
+    Raises:
+        UserError: the loss is not finite, a class weight is for no class, a file that is read is
+            damaged or does not belong to the others, or several processes are to train a head.
+    """
+    variant = read(f"variants.{name}", Variant)
+    settings = variant.training(read("train", Train))
+    if variant.train == "head" and devices.processes() > 1:
+        raise UserError(
+            f"{devices.PROCESSES} is {devices.processes()}, but {name} has train: head, which one "
+            "process does in seconds; unset it"
+        )
+    devices.join()
+    keras.utils.set_random_seed(read("seed", Seed))
+    progress = TRAININGS[variant.train](name, variant, settings)
+    epochs, best = len(progress.rows) - 1, progress.best_epoch
+    return (
+        f"{name}: {epochs} epochs; the weights of epoch {best} are kept, with a validation mean "
+        f"IoU of {progress.rows[best]['val_mean_iou']:.1%}"
+    )
+
+
+def train_head(name: str, variant: Variant, settings: Train) -> Progress:
+    """Train the score layers on the stored activations."""
+    features = Features.load()
+    features.require_backbone(vgg.load_config().weights, BACKBONE_DIR)
+    config, statistics = head_config(variant, features)
+    head = standardised.head(config, statistics, settings.dropout, features.image_size)
+    start_from_parent(head, variant, config, statistics)
+
+    taps, seed = list(config.channels), read("seed", Seed)
+    with writing(name, variant, settings, head) as staging:
+        progress = shown_progress(name, settings, staging)
+        fit(
+            on_stored(head),
+            pixel_loss(settings),
+            Batches(FeatureReader(features, "train", taps), settings.batch_size, seed),
+            Batches(FeatureReader(features, "validation", taps), settings.batch_size),
+            settings,
+            name,
+            progress,
+        )
+        folder = staging.folder(MODELS_DIR / name)
+        fcn.save_head(standardised.folded(head, config, statistics), config, folder)
+        record(variant, settings).write(folder / TRAINING_FILE)
+    return progress
+
+
+def train_network(name: str, variant: Variant, settings: Train) -> Progress:
+    """Train the backbone and the score layers together, on augmented pictures."""
+    features, dataset, seed = Features.load(), Dataset.load(), read("seed", Seed)
+    features.require_backbone(vgg.load_config().weights, BACKBONE_DIR)
+    config, statistics = head_config(variant, features)
+    policy = precision.policy(read("precision", Precision))
+    with devices.together():
+        parents_backbone = vgg.load_config(vgg.backbone_dir(MODELS_DIR / variant.parent))
+        backbone = vgg.load(vgg.backbone_dir(MODELS_DIR / variant.parent), policy)
+        head = standardised.head(config, statistics, settings.dropout)
+        start_from_parent(
+            head,
+            variant,
+            config.model_copy(update={"backbone": parents_backbone.weights}),
+            statistics,
+        )
+        network = fcn.network(backbone, head)
+        with writing(name, variant, settings, network) as staging:
+            progress = shown_progress(name, settings, staging)
+            fit(
+                network,
+                pixel_loss(settings),
+                Batches(
+                    PictureReader(dataset, "train"),
+                    settings.batch_size,
+                    seed,
+                    RandomAugmentation(variant.augmentation),
+                ),
+                Batches(PictureReader(dataset, "validation"), settings.batch_size),
+                settings,
+                name,
+                progress,
+                policy,
+            )
+            folder = staging.folder(MODELS_DIR / name)
+            own = vgg.save(
+                backbone,
+                parents_backbone.width,
+                parents_backbone.origin,
+                folder / vgg.OWN_BACKBONE,
+            )
+            config = config.model_copy(update={"backbone": own.weights})
+            fcn.save_head(standardised.folded(head, config, statistics), config, folder)
+            record(variant, settings).write(folder / TRAINING_FILE)
+    return progress
+
+
+TRAININGS = {"head": train_head, "network": train_network}
+
+
+def record(variant: Variant, settings: Train) -> Training:
+    """What the model card says of a training."""
+    shown = {"parent": variant.parent} | settings.model_dump(mode="json")
+    if variant.train == "network":
+        shown["augmentation"] = variant.augmentation.model_dump(mode="json")
+    return Training(
+        train=variant.train, stride=variant.stride, settings=shown, seed=read("seed", Seed)
+    )
+
+
+def shown_progress(name: str, settings: Train, staging: Staging) -> Progress:
+    """The progress of a training, whose reports show it after each epoch."""
+    history, summary = reports(name)
+
+    def show(progress: Progress) -> None:
+        staging.show(history, progress.write_history)
+        staging.show(summary, progress.write_summary)
+
+    return Progress(staging.state(STATE_FILE), settings.epochs, settings.patience, show)
+
+
+def reports(name: str) -> tuple[Path, Path]:
+    """Where the history of a variant's training, and the summary of that, belong."""
+    return REPORTS_DIR / name / "history.csv", REPORTS_DIR / name / "training.json"
+
+
+def writing(
+    name: str, variant: Variant, settings: Train, model: keras.Model
+) -> AbstractContextManager[Staging]:
+    """Write the outs of a training, which goes on where the same training was interrupted."""
+    manifests = [DATASET_FILE, FEATURES_DIR / FEATURES_FILE]
+    parent = MODELS_DIR / variant.parent
+    manifests += [
+        path
+        for folder in (parent, vgg.backbone_dir(parent))
+        for path in (folder / fcn.CONFIG_FILE, folder / vgg.CONFIG_FILE)
+        if path.exists()
+    ]
+    made_from = outputs.origin(
+        name,
+        variant,
+        settings,
+        read("seed", Seed),
+        precision.policy(read("precision", Precision)),
+        devices.gpus(),
+        keras.backend.backend(),
+        [digests.digest(path) for path in manifests],
+    )
+    need = COPIES[settings.optimizer] * vgg.weight_bytes(model)
+    outs = (MODELS_DIR / name, *reports(name))
+    # Processes that train together begin together, so none goes on from what it has kept.
+    kept = made_from if devices.processes() == 1 else None
+    return outputs.writing(*outs, made_from=kept, need=need)
+
+
+def head_config(variant: Variant, features: Features) -> tuple[HeadConfig, dict[str, Statistics]]:
+    """What the variant's head is, and the statistics of the taps that it scores."""
+    taps = fcn.taps_of(variant.stride)
+    statistics = {tap: Statistics.of(features.taps[tap]) for tap in taps}
+    config = HeadConfig(
+        stride=variant.stride,
+        channels={tap: len(statistics[tap].mean) for tap in taps},
+        classes=features.classes,
+        backbone=features.backbone,
+    )
+    return config, statistics
+
+
+def start_from_parent(
+    head: keras.Model, variant: Variant, config: HeadConfig, statistics: dict[str, Statistics]
+) -> None:
+    """Give a head on standardised activations its parent's scores.
+
+    Args:
+        head: gets them.
+        variant: whose parent it is.
+        config: the head's classes and channels, and the backbone that the parent should have.
+        statistics: of each tap.
+
+    Raises:
+        UserError: the parent has other classes, or was trained on another backbone.
+    """
+    if variant.parent == "backbone":
+        return
+    folder = MODELS_DIR / variant.parent
+    parent = fcn.load_head_config(folder)
+    differences = {
+        "backbone": parent.backbone != config.backbone,
+        "number of channels": any(config.channels[t] != n for t, n in parent.channels.items()),
+        "classes": parent.classes != config.classes,
+    }
+    for what, differs in differences.items():
+        if differs:
+            raise UserError(
+                f"{folder}/ is of another {what} than {FEATURES_DIR}/; "
+                f"`dvc repro train@{variant.parent}` trains it anew"
+            )
+    scores = fcn.scores(fcn.load_head(folder))
+    fcn.set_scores(
+        head, {tap: standardised.unfold(s, statistics[tap]) for tap, s in scores.items()}
+    )
+
+
+def pixel_loss(settings: Train) -> PixelLoss:
+    """The loss that the settings ask for."""
+    pixel_share = Dataset.load().pixel_share["train"]
+    return PixelLoss(
+        len(pixel_share),
+        class_weights(settings.class_weights, pixel_share),
+        settings.label_smoothing,
+        settings.dice,
+    )
