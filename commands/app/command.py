@@ -2,7 +2,7 @@
 
     python -m commands.app [--port 7860] [--max-megabytes 20]
 
-It listens on this machine alone, and nothing leaves it.
+It listens on localhost only and sends nothing to other machines.
 """
 
 import argparse
@@ -33,8 +33,8 @@ MOST_SHOWN = 1600
 INTRODUCTION = "# Segmentation\nDrop a picture, and every trained variant segments it."
 MEANING = (
     "A share is of the picture's pixels. The time is that of one pass: resizing the picture for "
-    "the network, the network itself, and a class for each pixel of the picture. A pass before it, "
-    "which readies the network, is not counted, nor is reading the file."
+    "the network, the network itself, and a class for each pixel of the picture. A first pass, "
+    "which compiles the network, and reading the file are not counted."
 )
 # Gradio's own semi-bold file of this font lacks the Latin letters, so headings are bold.
 THEME = gr.themes.Default(
@@ -57,7 +57,7 @@ CSS = """
   .classes td {white-space: normal; overflow-wrap: anywhere}
   .block.classes > .html-container {overflow: hidden}
 }
-/* An error is told at the top of the page; over the drop zone it would be in the way. */
+/* An error is shown at the top of the page; over the drop zone it would be in the way. */
 .drop [data-testid=status-tracker]:has(.error) {display: none}
 """
 
@@ -170,7 +170,7 @@ def page(segmenters: dict[str, Segmenter], max_megabytes: int) -> gr.Blocks:
             table = gr.HTML(elem_classes="classes", apply_default_css=False)
             gr.Markdown(MEANING)
             opacity = gr.Slider(0, 1, OPACITY, step=0.05, label="Opacity of the masks")
-        # The drop zone is emptied first, so that it takes the next picture whatever comes of this.
+        # The drop zone is emptied first, so that it takes another picture even if this one fails.
         drop.upload(lambda file: (file, None), drop, [dropped, drop], show_progress="hidden").then(
             segment,
             [dropped, opacity],
@@ -206,7 +206,7 @@ def serve(made: gr.Blocks, port: int, max_megabytes: int) -> None:
             css=CSS,
         )
     except (OSError, OverflowError):
-        raise UserError(f"port {port} can't be had; name another with --port") from None
+        raise UserError(f"port {port} is not available; choose another with --port") from None
     print(f"Open http://{ADDRESS}:{port} in a browser; Ctrl-C ends it", flush=True)
     try:
         threading.Event().wait()

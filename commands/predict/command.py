@@ -1,4 +1,4 @@
-"""Predict: masks of pictures that nobody has labelled. Not a stage of dvc.yaml; run by hand.
+"""Predict: class maps of unlabelled pictures. Not a stage of dvc.yaml; run by hand.
 
     python -m commands.predict --variant fcn8s --out DIR PICTURE_OR_FOLDER...
 
@@ -74,9 +74,9 @@ def predict(arguments: argparse.Namespace) -> int:
     try:
         failed = segment(segmenter, found, arguments)
     except OSError as error:
-        # Pictures that can't be read are told of one by one, so this is of what is written.
+        # Pictures that can't be read are reported one by one, so this error comes from writing.
         raise UserError(
-            f"{error.filename or arguments.out} can't be written: {error.strerror}; take another "
+            f"{error.filename or arguments.out} can't be written: {error.strerror}; use another "
             "--out"
         ) from None
     print(f"{len(found) - failed:,} of {len(found):,} pictures segmented, in {arguments.out}/")
@@ -114,27 +114,27 @@ def segment(segmenter: Segmenter, found: list[PictureTask], arguments: argparse.
 
 
 def tasks(paths: Iterable[Path], out: Path) -> list[PictureTask]:
-    """What there is to do; of a folder, every picture in it, at any depth.
+    """The pictures to predict; for a folder, every picture below it.
 
     A mask is named as its picture. Where two pictures differ in their suffix alone, it keeps that
     too.
 
     Raises:
-        UserError: a path leads nowhere, two pictures have one name, or one would be overwritten.
+        UserError: a path does not exist, two pictures have one name, or one would be overwritten.
     """
     found: list[PictureTask] = []
     for path in paths:
         if path.is_dir():
             if path.resolve() == out.resolve():
-                raise UserError(f"--out is {path}, where your pictures are; take another")
+                raise UserError(f"--out is {path}, the folder of your pictures; use another")
             pictures = [p for p in _pictures(path) if not p.is_relative_to(out)]
             if not pictures:
-                raise UserError(f"{path}/ holds no picture that Pillow reads")
+                raise UserError(f"{path}/ has no picture that Pillow can read")
             found += [PictureTask(p, p.relative_to(path)) for p in pictures]
         elif path.exists():
             found.append(PictureTask(path, Path(path.name)))
         else:
-            raise UserError(f"{path} is no file or folder")
+            raise UserError(f"{path} does not exist")
     bare = [task.target.with_suffix("") for task in found]
     twice = {name for name, count in Counter(bare).items() if count > 1}
     found = [
@@ -148,7 +148,7 @@ def tasks(paths: Iterable[Path], out: Path) -> list[PictureTask]:
             raise UserError(f"{other} and {picture} would both become {out / target}.png")
         for suffix in (".png", ".overlay.jpg"):
             if (written := Path(f"{out / target}{suffix}")).resolve() in sources:
-                raise UserError(f"{written} is a picture of yours; take another --out")
+                raise UserError(f"{written} is one of your pictures; use another --out")
     return found
 
 
@@ -162,7 +162,7 @@ def _pictures(folder: Path) -> Iterator[Path]:
 
 
 def load(segmenter: Segmenter, keep_picture: bool, task: PictureTask) -> Loaded | Failed:
-    """Decode and resize one picture; what is wrong with it is returned, not raised."""
+    """Decode and resize one picture; an error is returned, not raised."""
     try:
         picture = decode_picture(task.picture.read_bytes())
     except BadPictureError as error:
@@ -176,7 +176,7 @@ def load(segmenter: Segmenter, keep_picture: bool, task: PictureTask) -> Loaded 
 def batches(
     loaded: Iterable[Loaded | Failed], batch_size: int, tile: int
 ) -> Iterator[list[Loaded] | Failed]:
-    """Neighbours that the network sees at the same size, together; failures as they come.
+    """Batches of consecutive pictures of the same input size; failures are passed on in order.
 
     Args:
         loaded: what `load` returned.
@@ -211,7 +211,7 @@ def write(out: Path, picture: Loaded, mask: np.ndarray, classes: int) -> None:
 
 
 def _save(image: Image.Image, path: Path, kind: str, **options: Any) -> None:
-    """Write a picture so that under its name there is never half of it."""
+    """Write a picture atomically."""
     beside = path.with_name(f"{path.name}.new")
     image.save(beside, kind, **options)
     beside.replace(path)
@@ -245,19 +245,19 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--variant", required=True, help="a trained variant, such as fcn8s")
     made.add_argument("--out", required=True, type=Path, help="folder for the masks")
-    made.add_argument("--overlays", action="store_true", help="lay the masks over the pictures too")
+    made.add_argument("--overlays", action="store_true", help="also write overlays of the masks")
     made.add_argument(
         "--scale",
         type=_scale,
         default="trained",
-        help="of the pictures on their way into the network: `trained` resizes them as the records "
-        "were, which is the default; 1 leaves them as they are",
+        help="scale of the pictures: `trained` (the default) resizes them as in training; 1 keeps "
+        "their resolution",
     )
     made.add_argument(
         "--tile",
         type=count,
         default=TILE,
-        help=f"side in pixels of the largest piece that goes through the network ({TILE})",
+        help=f"largest side in pixels that the network processes at once ({TILE})",
     )
     made.add_argument(
         "--batch-size", type=count, default=BATCH_SIZE, help=f"pictures at once ({BATCH_SIZE})"

@@ -2,8 +2,8 @@
 
     picture -> resized -> network, in tiles if large -> logits -> picture's own size -> class map
 
-A network knows objects at the size that they had in training, so by default a picture goes through
-it at the size that the records would have given it.
+A network expects objects at the size that they had in training, so by default a picture is resized
+as the pictures in the records were.
 """
 
 from collections.abc import Iterator, Sequence
@@ -74,8 +74,8 @@ class Segmenter:
     def __init__(self, variant: str, scale: float | None = None, tile: int = TILE) -> None:
         folder = MODELS_DIR / variant
         if variant not in trained_variants():
-            known = ", ".join(trained_variants()) or "none; `dvc repro` makes them"
-            raise UserError(f"{variant!r} is no trained variant; models/ has {known}")
+            known = ", ".join(trained_variants()) or "none; `dvc repro` trains them"
+            raise UserError(f"{variant!r} is not a trained variant; models/ has {known}")
         self.scale, self.dataset = scale, Dataset.load()
         self.classes = fcn.load_head_config(folder).classes
         backbone_dir = vgg.backbone_dir(folder)
@@ -84,8 +84,8 @@ class Segmenter:
         self.tile = self.core + 2 * self.margin
         if self.core <= 0:
             raise UserError(
-                f"a tile of {tile} pixels is too small: the network sees {self.margin} pixels to "
-                f"each side, so take {2 * self.margin + vgg.COARSEST_STRIDE} or more"
+                f"a tile of {tile} pixels is too small: it must cover {self.margin} pixels to "
+                f"each side of what is kept; use {2 * self.margin + vgg.COARSEST_STRIDE} or more"
             )
         policy = precision.policy(read("precision", Precision))
         self.network = fcn.load_network(folder, policy)

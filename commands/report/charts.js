@@ -18,7 +18,7 @@
   for (const chart of document.querySelectorAll(".chart")) {
     const spec = JSON.parse(chart.querySelector("script").textContent);
     if (!window.vega || !window.vegaLite || !window.vegaEmbed) {
-      say(chart, "This chart can't be drawn: the folder vega is not beside this page.");
+      say(chart, "This chart can't be drawn: put the folder vega next to this page.");
       continue;
     }
     const place = document.createElement("div");

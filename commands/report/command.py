@@ -1,4 +1,4 @@
-"""Report: the results on one page that opens anywhere. Not a stage of dvc.yaml; run by hand.
+"""Report: all results on one page without network access. Not a stage of dvc.yaml; run by hand.
 
     python -m commands.report
 
@@ -52,7 +52,7 @@ PictureIou = dict[str, float | None]
 
 
 class Results(NamedTuple):
-    """What the stages found out.
+    """Results of the stages.
 
     Attributes:
         dataset: what the records hold.
@@ -123,11 +123,11 @@ def require_there(variants: list[str]) -> None:
     """Fail on the first file that is missing.
 
     Raises:
-        UserError: names it and what brings it.
+        UserError: names it and the command that makes it.
     """
     for path in (VEGA_DIR / file for file in VEGA_FILES):
         if not path.exists():
-            raise UserError(f"{path} is missing; `git checkout {VEGA_DIR}` brings it back")
+            raise UserError(f"{path} is missing; `git checkout {VEGA_DIR}` restores it")
     folders = (REPORTS_DIR / name for name in variants)
     written = [folder / file for folder in folders for file in ("metrics.json", "confusion.csv")]
     written += [EVALUATION_DIR / name for name in variants]
@@ -147,7 +147,7 @@ def read_metrics(name: str, summary: Summary) -> dict[str, Any]:
     if metrics["iou"] != summary.iou:
         raise UserError(
             f"{path} and {EVALUATION_DIR / name}/ are of different runs; "
-            f"`dvc repro evaluate@{name}` or `dvc checkout` brings them together"
+            f"`dvc repro evaluate@{name}` or `dvc checkout` makes them consistent"
         )
     return metrics
 
@@ -162,7 +162,7 @@ def read_confusion(name: str) -> list[dict[str, Any]]:
 
 
 def pictures(results: Results, told: str) -> Iterable[Predicted]:
-    """Every picture of the split with all masks of it, one at a time; `told` names the progress."""
+    """Every picture of the split with all masks of it, one by one; `told` labels the progress."""
     total = results.dataset.pictures(results.split)
     shown = predicted.pictures(results.dataset, results.summaries, total)
     return tqdm(shown, desc=told, total=total, unit="picture")
@@ -238,7 +238,7 @@ def draw(
 
 
 def layers(results: Results, shown: Predicted) -> dict[str, np.ndarray]:
-    """A picture, and over it its truth and each variant's mask; what does not count is grey."""
+    """A picture, and the same with its truth and each variant's mask; ignored pixels are grey."""
     classes = len(results.dataset.classes)
     masks = {"truth": shown.truth} | {
         name: np.where(shown.truth == IGNORED, IGNORED, mask)

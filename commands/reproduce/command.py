@@ -37,15 +37,15 @@ def reproduce() -> bool:
         first = outs_by_stage(clone)
         if first == expected:
             return report(expected, first, "the last commit")
-        # Another processor rounds differently, which says nothing of this one.
+        # Another processor rounds differently, so compare two runs on this one.
         report(expected, first, "the last commit")
-        print("\nPerhaps that was made on another machine; once more, against this one:")
+        print("\ndvc.lock may come from another machine; running again to compare on this machine:")
         run("dvc", "repro", "--force", cwd=clone)
         return report(first, outs_by_stage(clone), "the run before, on this machine")
 
 
 def run(*command: str, cwd: Path | None = None) -> None:
-    """Run a command; what it says is seen.
+    """Run a command and show its output.
 
     Raises:
         UserError: it failed.
@@ -55,7 +55,7 @@ def run(*command: str, cwd: Path | None = None) -> None:
 
 
 def share_cache(clone: Path) -> None:
-    """Let a clone take what `dvc add` tracks, such as a folder of pictures, from this cache."""
+    """Check out in a clone what `dvc add` tracks, such as a folder of pictures, from this cache."""
     cache = subprocess.check_output(["dvc", "cache", "dir"], text=True).strip()
     run("dvc", "cache", "dir", "--quiet", "--local", str(Path(cache).resolve()), cwd=clone)
     for tracked in clone.rglob("*.dvc"):

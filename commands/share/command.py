@@ -1,10 +1,10 @@
-"""Share: push what is here to the remote, and what its runs wrote. Not a stage; run by hand.
+"""Share: push the outputs and the run cache to the DVC remote. Not a stage; run by hand.
 
     python -m commands.share
 
-By DVC's run cache `dvc repro --pull` takes a colleague's results. `dvc push --run-cache` sends its
-entries, but of the outs that they list not those that Git keeps (histories, metrics, plots), and a
-run whose outs are not all there runs again. This sends them too.
+With DVC's run cache, `dvc repro --pull` fetches a colleague's results. `dvc push --run-cache`
+pushes its entries, but not the outs that Git tracks (histories, metrics, plots). Without them DVC
+runs the stage again, so this command pushes them too.
 """
 
 import subprocess
@@ -18,7 +18,7 @@ def main() -> None:
     """Push the outs in dvc.lock, the run cache, and the outs of its runs that Git keeps.
 
     Raises:
-        UserError: `dvc push` failed; it has said why.
+        UserError: `dvc push` failed; its own message says why.
     """
     if subprocess.run(["dvc", "push", "--run-cache"], check=False).returncode:
         raise UserError("`dvc push --run-cache` failed; see above")
@@ -28,4 +28,4 @@ def main() -> None:
                 # A run leaves them in the cache; those that came by Git are of no run made here.
                 out.use_cache = True
                 out.use_cache = not out.changed_cache()
-        print(f"{repo.push()} more that Git keeps")
+        print(f"{repo.push()} more, of outs that Git tracks")

@@ -3,8 +3,8 @@
     python -m commands.sweep --variant fcn8s --trials 12
 
 Each trial is a DVC experiment, `sweep-fcn8s-07`, that trains the head on the stored features in a
-folder of its own; the workspace stays as it is. Trials are judged by the best validation mean IoU
-of their epochs, never by the test split, and ended early where that falls behind the others'.
+folder of its own; the workspace stays as it is. The objective is the best validation mean IoU of
+the epochs, never the test split. Trials that fall behind the others are stopped early.
 Everything follows `seed`: stopped and started again, a sweep makes the same trials, and takes those
 that had finished from DVC's run cache.
 """
@@ -59,7 +59,7 @@ Curve = list[float]
 
 
 class Outcome(NamedTuple):
-    """What became of a trial.
+    """Result of a trial.
 
     Attributes:
         experiment: its name.
@@ -88,7 +88,7 @@ def sweep(variant: str, count: int) -> None:
     """Run a study of `count` trials, and print them and the command that applies the best.
 
     Raises:
-        UserError: there is no such head, what it is trained on is not there, or it fails as it is.
+        UserError: there is no such head, its inputs are missing, or it fails with its own settings.
     """
     settings = own_settings(variant)
     require_inputs(variant)
@@ -111,11 +111,11 @@ def own_settings(variant: str) -> dict[str, Any]:
     """
     variants = read("variants", dict[Name, Variant])
     if variant not in variants:
-        raise UserError(f"{variant} is no variant; the variants are {', '.join(variants)}")
+        raise UserError(f"{variant} is not a variant; the variants are {', '.join(variants)}")
     if variants[variant].train != "head":
         raise UserError(
-            f"variants.{variant} has train: {variants[variant].train}, which takes long and reads "
-            "no features; take a variant with train: head"
+            f"variants.{variant} has train: {variants[variant].train}, which does not "
+            "read features; use a variant with train: head"
         )
     settings = variants[variant].training(read("train", Train))
     return {
@@ -134,7 +134,7 @@ def holds(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def require_inputs(variant: str) -> None:
-    """Make sure that a trial has nothing to do but its own training.
+    """Check that a trial only has to run its own training.
 
     Raises:
         UserError: what the variant is trained on is not there, or not up to date.
@@ -144,7 +144,7 @@ def require_inputs(variant: str) -> None:
     printed = output("dvc", "status", "--json", "--with-deps", target)
     # It follows params.yaml as a whole, and nothing follows from it.
     if changed := sorted(set(json.loads(printed)) - {"check"}):
-        raise UserError(f"{changed[0]} is not up to date; `dvc repro {target}` first")
+        raise UserError(f"{changed[0]} is not up to date; run `dvc repro {target}` first")
 
 
 def run_trial(study: optuna.Study, variant: str) -> Outcome:
@@ -176,7 +176,7 @@ def run_trial(study: optuna.Study, variant: str) -> Outcome:
     study.tell(trial, max(curve, default=None), state)
     seen = study.trials[trial.number].intermediate_values.values()
     if state == TrialState.FAIL and not trial.number:
-        raise UserError(f"{variant} fails with the settings that it has; see above")
+        raise UserError(f"{variant} fails with its current settings; see above")
     best = max([*curve, *seen], default=None)
     return Outcome(experiment, overrides, state, best, time.monotonic() - began)
 
@@ -222,7 +222,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def watch(process: subprocess.Popen[bytes], trial: optuna.Trial, variant: str) -> bool:
-    """Wait for an experiment's end, or for the pruner's verdict; whether it is to be pruned."""
+    """Wait until the experiment ends or the pruner stops it; return whether it is pruned."""
     while process.poll() is None:
         folder = training_folder(process.pid)
         if folder is not None:
@@ -252,7 +252,7 @@ def training_folder(session: int) -> Path | None:
 
 
 def report_epochs(trial: optuna.Trial, curve: Curve) -> None:
-    """Tell the study of the epochs that it has not heard of."""
+    """Report the epochs that are new to the study."""
     known = trial.study.trials[trial.number].intermediate_values
     for epoch, value in enumerate(curve):
         if epoch not in known:
@@ -301,9 +301,9 @@ def report(outcomes: list[Outcome]) -> None:
     for outcome in finished:
         print(outcome.line)
     best, *others = (outcome.experiment for outcome in finished)
-    print(f"\nTake the best, then run what follows from it:\n  dvc exp apply {best} && dvc repro")
+    print(f"\nTo apply the best and run what depends on it:\n  dvc exp apply {best} && dvc repro")
     if others:
-        print(f"The others can go:\n  dvc exp remove {' '.join(others)}")
+        print(f"To remove the other trials:\n  dvc exp remove {' '.join(others)}")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -25,7 +25,7 @@ class Backbone(Section):
     def _narrow_only_if_random(self) -> Self:
         if self.width < 1 and self.weights != "random":
             raise ValueError(
-                f"width {self.width} goes with weights: random alone; "
+                f"width {self.width} needs weights: random; "
                 f"the weights {self.weights} need width: 1.0"
             )
         return self

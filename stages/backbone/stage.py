@@ -22,7 +22,7 @@ def backbone() -> str:
     """Build the backbone, give it its weights, and store it.
 
     Raises:
-        UserError: the weights can't be downloaded, or the file is not what it should be.
+        UserError: the weights can't be downloaded, or the file does not hold them.
     """
     settings, seed = read("backbone", Backbone), read("seed", Seed)
     if settings.weights == "random":
@@ -62,8 +62,8 @@ def published(settings: Backbone) -> keras.Model:
     path = Path(settings.weights)
     if not path.is_file():
         raise UserError(
-            f"params.yaml: backbone.weights is {settings.weights!r}, which is no file; it should "
-            "be imagenet, random, or the path of a weights file"
+            f"params.yaml: backbone.weights is {settings.weights!r}, which is not a file; use "
+            "imagenet, random, or the path of a weights file"
         )
     model = application(weights=None)
     try:

@@ -25,12 +25,12 @@ class Params(Section):
     """The whole of params.yaml.
 
     Attributes:
-        seed: of everything random: the demo's pictures, splits drawn as shares, weights, the order
-            of batches, dropout, augmentation.
+        seed: of all random numbers: pictures of the demo, splits by fraction, initial weights,
+            order of the batches, dropout, augmentation.
         precision: Keras dtype policy of the backbone; `auto`: bfloat16 or float16 where the
             hardware is fast at it, float32 else.
         engine: where `prepare` and `features` make their shards: `local`, this machine, or `ray`, a
-            cluster. What they write is the same.
+            cluster. The outputs are the same.
     """
 
     seed: Seed
@@ -50,12 +50,12 @@ class Params(Section):
     def _parents_are_coarser(self) -> Self:
         for name in RESERVED_NAMES:
             if name in self.variants:
-                raise ValueError(f"variants.{name}: the name is taken; give the variant another")
+                raise ValueError(f"variants.{name}: the name is taken; use another")
         for name, variant in self.variants.items():
             where = f"variants.{name}"
             if variant.train == "head" and "augmentation" in variant.model_fields_set:
                 raise ValueError(
-                    f"{where}.augmentation goes with train: network alone; "
+                    f"{where}.augmentation needs train: network; "
                     "a head is trained on activations, not on pictures"
                 )
             if variant.parent == "backbone":
@@ -63,22 +63,22 @@ class Params(Section):
             if variant.parent not in self.variants:
                 known = ", ".join(["backbone", *(v for v in self.variants if v != name)])
                 raise ValueError(
-                    f"{where}.parent is {variant.parent!r}, which is no variant; "
-                    f"take one of {known}"
+                    f"{where}.parent is {variant.parent!r}, which is not a variant; "
+                    f"use one of {known}"
                 )
             ancestors = [name]
             while (parent := self.variants[ancestors[-1]].parent) in self.variants:
                 if parent in ancestors:
                     cycle = " -> ".join([*ancestors, parent])
                     raise ValueError(
-                        f"{where}.parent goes round in a circle ({cycle}); "
-                        "let one of them start from backbone"
+                        f"{where}.parent makes a cycle ({cycle}); "
+                        "set the parent of one of them to backbone"
                     )
                 ancestors.append(parent)
             if variant.train == "head" and self.variants[variant.parent].train == "network":
                 raise ValueError(
                     f"{where}.parent is {variant.parent}, which has a backbone of its own; "
-                    "data/features/ are the shared backbone's, so its children need train: network"
+                    "data/features/ comes from the shared backbone, so a child needs train: network"
                 )
             if self.variants[variant.parent].stride < variant.stride:
                 raise ValueError(
@@ -93,7 +93,7 @@ class Params(Section):
         names = self.export.variants
         if unknown := [name for name in names if name not in self.variants]:
             raise ValueError(
-                f"export.variants names {unknown[0]!r}, which is no variant; "
+                f"export.variants names {unknown[0]!r}, which is not a variant; "
                 f"the variants are {', '.join(self.variants)}"
             )
         if len(set(names)) < len(names):
@@ -105,6 +105,6 @@ def read_all(path: Path = PARAMS_FILE) -> Params:
     """Read and check a whole parameter file.
 
     Raises:
-        UserError: names each key or value at fault and what would be right.
+        UserError: names each wrong key or value and what would be right.
     """
     return validate(Params, load(path), (), path)

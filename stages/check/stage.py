@@ -18,7 +18,7 @@ LOCK_FILE = Path("dvc.lock")
 
 
 def check() -> str:
-    """Validate params.yaml and leave a mark for the stages behind.
+    """Validate params.yaml and write the marker that later stages depend on.
 
     Raises:
         UserError: names each key or value at fault and what would be right, or the folder of
@@ -27,7 +27,7 @@ def check() -> str:
     params = read_all()
     root = params.dataset.root
     if not Path(root).is_dir():
-        raise UserError(f"params.yaml: dataset.root is {root!r}, which is no folder")
+        raise UserError(f"params.yaml: dataset.root is {root!r}, which is not a folder")
     note_upgrades()
     with outputs.writing(MARK) as staging:
         staging.file(MARK).write_text("params.yaml follows its schema\n")

@@ -8,7 +8,7 @@ class Compare(Section):
 
     Attributes:
         pictures: how many to show, evenly spaced over the split.
-        opacity: of their masks.
+        opacity: of the masks, 0 to 1.
     """
 
     pictures: Count

@@ -30,7 +30,7 @@ OUTS = ("curves.csv", "iou.csv", "learning_curves.png", "pictures")
 PANEL_INCHES = 2.6
 # Classes that the printed table has a column for.
 MOST_COLUMNS = 8
-# A dollar in the name of a class or a picture is a dollar.
+# Draw a dollar sign in a name as it is.
 rcParams["text.parse_math"] = False
 
 
@@ -85,7 +85,7 @@ def table(summaries: dict[str, Summary]) -> str:
 
 
 def note_former_variants(variants: set[str]) -> None:
-    """Tell of folders of variants that params.yaml no longer has.
+    """Print the folders of variants that params.yaml no longer has.
 
     They are not shown, but dvc.lock counts all of data/evaluation/.
     """
@@ -93,7 +93,7 @@ def note_former_variants(variants: set[str]) -> None:
     measured = [*EVALUATION_DIR.glob("*/summary.json"), *REPORTS_DIR.glob("*/metrics.json")]
     for name in sorted({path.parent.name for path in measured} - variants):
         folders = " ".join(f"{p}/{name}" for p in parents if (p / name).exists())
-        print(f"note: {name} is no variant of params.yaml any more; rm -r {folders}")
+        print(f"note: {name} is not in params.yaml; to remove its outputs: rm -r {folders}")
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> None:
@@ -152,7 +152,7 @@ def side_by_side(shown: Predicted, classes: list[str], opacity: float) -> Figure
 
 
 def titled_masks(shown: Predicted, classes: int) -> dict[str, np.ndarray]:
-    """The masks to show under their titles; what the truth ignores is ignored in all."""
+    """The masks by title; pixels that the ground truth ignores are ignored in all."""
     titled = {"ground truth": shown.truth}
     for name, mask in shown.predicted.items():
         counted = np.where(shown.truth == IGNORED, IGNORED, mask)

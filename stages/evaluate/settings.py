@@ -4,10 +4,10 @@ from stages.shared.settings.section import Count, Section, Split
 
 
 class Evaluate(Section):
-    """What is measured.
+    """How the variants are measured.
 
     Attributes:
-        split: the one that is measured.
+        split: on which the variants are measured.
         batch_size: pictures that go through the network at once.
     """
 

@@ -36,7 +36,7 @@ from stages.shared.settings.section import Precision
 
 
 class Measurement:
-    """Runs a variant over a split and adds up what it gets right.
+    """Runs a variant on a split and accumulates its loss and confusion matrix.
 
     Args:
         name: the variant.
@@ -57,7 +57,7 @@ class Measurement:
         self.loss = 0.0
 
     def predictions(self) -> Iterator[np.ndarray]:
-        """The class map of each picture, uint8 (height, width); measures as it goes."""
+        """The class map of each picture, uint8 (height, width); updates loss and confusion."""
         pictures = len(self.reader)
         with bar(f"evaluate {self.name}", pictures) as progress:
             for start in range(0, pictures, self.batch_size):
@@ -75,17 +75,17 @@ class Measurement:
 
 
 def model_and_reader(name: str, split: str) -> tuple[keras.Model, FeatureReader | PictureReader]:
-    """A variant's network, and a reader of what it takes: pictures, if its backbone is its own.
+    """A variant's model and a reader of its inputs: pictures if it has its own backbone.
 
     Raises:
-        UserError: a file is damaged, or the variant does not belong to what it would read.
+        UserError: a file is damaged, or the variant does not match its inputs.
     """
     folder = MODELS_DIR / name
     dataset, head = Dataset.load(), fcn.load_head_config(folder)
     if head.classes != dataset.classes:
         raise UserError(
-            f"{folder}/ is of the classes {', '.join(head.classes)}, data/records/ of "
-            f"{', '.join(dataset.classes)}; `dvc repro` trains it anew"
+            f"{folder}/ has the classes {', '.join(head.classes)}, data/records/ has "
+            f"{', '.join(dataset.classes)}; `dvc repro` trains it again"
         )
     if (folder / vgg.OWN_BACKBONE).exists():
         policy = precision.policy(read("precision", Precision))
@@ -155,5 +155,5 @@ def read_history(name: str) -> list[dict[str, int | float]]:
 
 
 def _rounded(value: float) -> float | None:
-    """To five decimals, which leave out what a processor's rounding decides; None for NaN."""
+    """Rounded to five decimals, so that rounding by the processor does not show; None for NaN."""
     return None if np.isnan(value) else round(float(value), 5)

@@ -33,7 +33,7 @@ pictures = np.asarray(picture)[None]"""
 
 
 class Card(NamedTuple):
-    """What a model card tells of.
+    """Content of a model card.
 
     Attributes:
         name: of the variant.

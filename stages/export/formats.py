@@ -180,15 +180,16 @@ def write_litert(model: keras.Model, thin: keras.Model, file: Path) -> None:
 
 def read_litert(file: Path) -> Runtime:
     """Load a LiteRT file with the interpreter that TensorFlow brings."""
-    with warnings.catch_warnings(), backend.quiet():
+    with warnings.catch_warnings():
         # It says that it will move to a package of its own.
         warnings.simplefilter("ignore", UserWarning)
         interpreter = tf.lite.Interpreter(str(file))
 
     def run(pictures: np.ndarray) -> Maps:
         interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], pictures.shape)
-        interpreter.allocate_tensors()
-        return interpreter.get_signature_runner("serving_default")(pictures=pictures)
+        with backend.quiet():
+            interpreter.allocate_tensors()
+            return interpreter.get_signature_runner("serving_default")(pictures=pictures)
 
     return run
 

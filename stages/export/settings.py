@@ -10,10 +10,10 @@ Formats = Annotated[list[Literal["saved_model", "onnx", "litert"]], Field(min_le
 
 
 class Export(Section):
-    """What leaves the pipeline.
+    """Which networks are exported, and how.
 
     Attributes:
-        variants: the ones to export; each file holds the whole network, so it is as large as that.
+        variants: to export; each exported file contains the whole network.
         formats: entries of `stages.export.formats.FORMATS`.
     """
 

@@ -71,7 +71,7 @@ def export(name: str) -> str:
 def describe(
     name: str, network: keras.Model, dataset: Dataset, split: str, formats: list[str]
 ) -> Card:
-    """What the model card says of a variant."""
+    """The content of the model card of a variant."""
     metrics = json.loads((REPORTS_DIR / name / "metrics.json").read_text(encoding="utf-8"))
     return Card(
         name=name,
@@ -100,7 +100,7 @@ def resized_pictures(dataset: Dataset, split: str) -> Iterator[np.ndarray]:
 
 
 def segmented(network: keras.Model, pictures: np.ndarray) -> Sample:
-    """Pictures with what the pipeline's network makes of them."""
+    """Pictures and the pipeline's class maps of them."""
     return Sample(pictures, network.predict_on_batch(pictures).argmax(axis=-1))
 
 
@@ -108,7 +108,7 @@ def require_agreement(runtime: Runtime, samples: list[Sample], key: str) -> None
     """Fail unless a runtime gives the pipeline's class maps.
 
     Raises:
-        UserError: says on how many pixels of which size it does not.
+        UserError: the class maps differ; states the size and the share of equal pixels.
     """
     for pictures, expected in samples:
         found = runtime(pictures)["classes"]
@@ -117,5 +117,5 @@ def require_agreement(runtime: Runtime, samples: list[Sample], key: str) -> None
             size = "{} x {}".format(*pictures.shape[1:3])
             raise UserError(
                 f"the format {key} gives the pipeline's class on {agreement:.4%} of the pixels of "
-                f"pictures of {size}, not on {AGREEMENT:.2%}; leave it out of export.formats"
+                f"pictures of {size}; {AGREEMENT:.2%} are required; remove it from export.formats"
             )

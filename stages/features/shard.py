@@ -90,7 +90,7 @@ def compute_shard(
         config: of the stored backbone.
         policy: Keras dtype policy that it runs under.
         folder: where the features are written.
-        tick: is told of the pictures as they are done.
+        tick: is called with the number of finished pictures.
 
     Raises:
         UserError: a file is damaged.

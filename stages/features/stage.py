@@ -2,8 +2,8 @@
 
     data/records/*.tfrecord -> backbone -> data/features/*.npy, features.json
 
-The notebook runs the frozen backbone on every step of every epoch of every variant; its answer
-never changes, so here it runs once for each picture. One batch is in memory at a time.
+The keras.io example runs the frozen backbone in every step of every epoch of every variant. Its
+output never changes, so here it runs once per picture. One batch is in memory at a time.
 """
 
 from collections.abc import Iterator

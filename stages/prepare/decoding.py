@@ -19,7 +19,7 @@ from stages.shared.formats.pictures import (
 from stages.shared.records.dataset import IGNORED
 
 LABELS_8_BIT = ("1", "L", "P")
-# About ImageNet's mean, which the backbone subtracts, so that a border is nothing to it.
+# About ImageNet's mean, which the backbone subtracts, so that a border is close to zero.
 PADDING_RGB = (124, 117, 104)
 # How many unnamed labels an error lists.
 MOST_LISTED = 8
@@ -60,7 +60,7 @@ class Labels:
             self._table[label] = IGNORED if name is None else self.classes.index(name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled without its table, which is as large as all colours are many."""
+        """Pickled without its table, which has an entry for every colour."""
         return Labels, (self.names, self.colours)
 
     def indices(self, mask: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What is known of each picture of a data set, and what a user should look at before training."""
+"""Facts about each picture of a data set, and warnings to look at before training."""
 
 import math
 from collections.abc import Iterable
@@ -52,15 +52,15 @@ def warnings(facts: list[Facts], dataset: Dataset) -> list[Warning]:
             [_place(fact) for fact in facts if len(fact.classes) == 1],
         ),
         Warning(
-            "masks without a pixel that counts",
+            "masks of which every pixel is ignored",
             [_place(fact) for fact in facts if not fact.classes],
         ),
         Warning(
-            f"pictures whose aspect is far from the others': {WHAT_BECOMES_OF_THEM[dataset.fit]}",
+            f"pictures with an unusual aspect ratio: {WHAT_BECOMES_OF_THEM[dataset.fit]}",
             [f"{_place(fact)}, {fact.size[1]} x {fact.size[0]}" for fact in _far_aspects(facts)],
         ),
         Warning(
-            "pictures left out, for dataset.bad_pictures is skip",
+            "pictures left out, because dataset.bad_pictures is skip",
             [f"{left.split}: {left.name}: {left.reason}" for left in dataset.left_out],
         ),
     ]

@@ -1,4 +1,4 @@
-"""reports/dataset/: a page that shows whether a data set is what its owner thinks it is."""
+"""reports/dataset/: a page about the data set, with warnings of likely mistakes."""
 
 from collections import Counter
 from pathlib import Path

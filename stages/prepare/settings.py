@@ -107,15 +107,15 @@ class Source(Section):
     """What every data source has in common.
 
     Attributes:
-        root: the folder that DVC watches for the `prepare` stage: where the pictures of `folder`
-            and the archives of `tfds` lie. The demo reads nothing from it.
+        root: folder that is a dependency of `prepare`: the pictures of `folder`, the archives of
+            `tfds`. The demo does not read it.
         image_size: (height, width) of the pictures in the records, in pixels.
-        fit: how a picture of another size gets there: `stretch` each axis on its own; `pad`: keep
-            the aspect, borders ignored; `crop`: keep the aspect and the middle.
+        fit: how a picture is brought to this size: `stretch` changes the aspect ratio; `pad` keeps
+            it, borders are ignored; `crop` keeps it and the middle of the picture.
         shard_size: pictures in one file of records (and of features).
         bad_pictures: `stop` fails on a picture that can't be used, `skip` leaves it out and
             lists it in dataset.json.
-        ignore: labels in the masks whose pixels no loss and no measure counts.
+        ignore: labels in the masks; no loss and no metric counts their pixels.
     """
 
     root: Text
@@ -129,7 +129,7 @@ class Source(Section):
     def _ignored_labels_are_no_classes(self) -> Self:
         classes = getattr(self, "classes", ())
         if both := [label for label in self.ignore if label in classes]:
-            raise ValueError(f"ignore and classes both hold {both}; a label can't be both")
+            raise ValueError(f"ignore and classes both hold {both}; remove them from one")
         return self
 
 
@@ -217,9 +217,9 @@ class FolderSource(Source):
         masks: a glob pattern. A mask belongs to the picture of the same stem: what stands for `*`
             in the file's name, without its extension.
         splits: which picture is in which.
-        classes: what stands in the masks, labels or colours, to class name; labels or colours of
-            the same name are one class. Or a text file with a name a line, label 0 first.
-        ignore: labels or colours whose pixels no loss and no measure counts.
+        classes: labels or colours in the masks to class names; those with the same name are one
+            class. Or a text file with one class name per line, from label 0.
+        ignore: labels or colours; no loss and no metric counts their pixels.
     """
 
     source: Literal["folder"]

@@ -60,7 +60,7 @@ def prepare_shard(
         file: name of the shard.
         examples: what it is made from.
         folder: where it is written.
-        tick: is told of each example.
+        tick: is called with the number of finished examples.
 
     Raises:
         UserError: an example can't be used, and `dataset.bad_pictures` is `stop`.
@@ -103,7 +103,7 @@ def prepare_shard(
 def _prepared(
     example: Example, settings: AnySource, labels: Labels, split: str
 ) -> Prepared | BadPictureError:
-    """Decode and fit one example; what is wrong with it is returned, not raised."""
+    """Decode and fit one example; an error is returned, not raised."""
     try:
         image, stored = example.decode()
         mask = labels.indices(stored)

@@ -38,7 +38,7 @@ def prepare() -> str:
     """Write the records of all splits, dataset.json and the data set's page.
 
     Raises:
-        UserError: the source is not to be had, a split is empty, or a picture can't be used and
+        UserError: the source is not available, a split is empty, or a picture can't be used and
             `dataset.bad_pictures` is `stop`.
     """
     settings, seed = read("dataset", AnySource), read("seed", Seed)
@@ -92,7 +92,7 @@ def chunks(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
 
 
 def state_of(files: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """Path, size and time of the last change of each file: what tells that none has changed."""
+    """Path, size and modification time of each file; they are the same if no file has changed."""
     return sorted((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file())
 
 
@@ -109,14 +109,14 @@ def require_pictures(shards: dict[str, list[PreparedShard]], settings: AnySource
         first = f"; {unusable[0].name}: {unusable[0].reason}" if unusable else ""
         raise UserError(
             f"params.yaml: dataset.splits.{split} is {getattr(settings.splits, split)!r}, "
-            f"which leaves no picture ({len(unusable)} could not be used{first})"
+            f"which has no usable picture ({len(unusable)} could not be used{first})"
         )
 
 
 def describe(
     settings: AnySource, classes: list[str], shards: dict[str, list[PreparedShard]]
 ) -> Dataset:
-    """What dataset.json says of these shards."""
+    """The content of dataset.json for these shards."""
     counts = {split: np.sum([s.pixels for s in shards[split]], axis=0) for split in SPLITS}
     return Dataset(
         source=settings.model_dump(mode="json", exclude={"root", "data_dir", "manual_dir"}),

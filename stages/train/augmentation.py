@@ -1,4 +1,4 @@
-"""Random changes of training pictures, the labels moved with their pixels."""
+"""Augmentation of training pictures together with their masks."""
 
 from collections.abc import Sequence
 
@@ -15,8 +15,8 @@ SHIFT = 0.1
 class RandomAugmentation:
     """Flips, scales and shifts pictures with their masks, and changes the pictures' colours.
 
-    The layers are Keras's own. What leaves the frame is cropped, what is missing is mirrored;
-    masks take the nearest label.
+    The layers are Keras's own. Pixels outside the frame are cropped, gaps are filled by
+    reflection; masks take the nearest label.
 
     Args:
         settings: how much of each.
@@ -46,7 +46,7 @@ class RandomAugmentation:
     def __call__(
         self, pictures: np.ndarray, masks: np.ndarray, seed: Sequence[int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Change a batch as `seed` has it.
+        """Change a batch at random; the same seed gives the same change.
 
         Args:
             pictures: uint8 (pictures, height, width, 3).

@@ -14,7 +14,7 @@ Inputs = dict[str, np.ndarray] | np.ndarray
 
 
 class Reader(Protocol):
-    """Labelled pictures, or what stands for them, by index."""
+    """Labelled pictures, or their activations, by index."""
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -29,7 +29,7 @@ class Augment(Protocol):
     def __call__(
         self, pictures: np.ndarray, masks: np.ndarray, seed: Sequence[int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The same pictures and masks, changed as `seed` has it."""
+        """The pictures and masks after a random change that follows from `seed`."""
 
 
 class Batches(keras.utils.PyDataset):

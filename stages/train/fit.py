@@ -57,7 +57,7 @@ def fit(
         progress.start(start | {f"val_{k}": v for k, v in measure(validation).items()})
     done = len(progress.rows) - 1
     if done:
-        print(f"{name}: going on after epoch {done} of {settings.epochs}")
+        print(f"{name}: continuing after epoch {done} of {settings.epochs}")
     model.fit(
         batches,
         validation_data=validation,

@@ -72,7 +72,7 @@ class PixelLoss(keras.losses.Loss):
 def class_weights(
     wanted: dict[str, float] | str | None, pixel_share: dict[str, float]
 ) -> list[float] | None:
-    """A weight for each class, in the order of the classes; None where all count alike.
+    """A weight for each class, in the order of the classes; None for equal weights.
 
     Args:
         wanted: `balanced` (the inverse of a class's share of the training split's pixels; a class
@@ -89,7 +89,7 @@ def class_weights(
         return [1 / (count * share) if share else 1.0 for share in pixel_share.values()]
     if unknown := sorted(set(wanted) - set(pixel_share)):
         raise UserError(
-            f"params.yaml: class_weights names {', '.join(unknown)}, which is no class; "
+            f"params.yaml: class_weights names {', '.join(unknown)}, which is not a class; "
             f"the classes are {', '.join(pixel_share)}"
         )
     return [wanted.get(name, 1.0) for name in pixel_share]

@@ -11,7 +11,7 @@ from stages.train.losses import class_planes
 
 
 class ConfusionMetric(keras.metrics.Metric):
-    """A metric that is read off the confusion matrix of all pixels seen, ignored ones left out.
+    """A metric computed from the confusion matrix of all pixels that are not ignored.
 
     Args:
         classes: their number.

@@ -15,7 +15,7 @@ POLYNOMIAL_POWER = 0.9
 
 @keras.saving.register_keras_serializable("stages")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule whose first `steps` rise in a straight line from next to nothing.
+    """A learning rate schedule with a linear warm-up over the first `steps`.
 
     Keras warms up CosineDecay alone, and begins with a step of rate 0.
     """

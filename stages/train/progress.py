@@ -1,7 +1,7 @@
-"""How far a training has come: its history, its best weights, and all that it takes to go on.
+"""State of a training: its history, its best weights and what it needs to resume.
 
-Keras's BackupAndRestore keeps the weights and the optimiser alone. Going on as if nothing had
-happened takes the dropout's random state, the best epoch so far and the history as well.
+Keras's BackupAndRestore saves only the weights and the optimiser. An exact resume also needs the
+random state of dropout, the best epoch so far and the history.
 """
 
 import csv
@@ -24,7 +24,7 @@ Logs = dict[str, float] | None
 
 
 class Progress(keras.callbacks.Callback):
-    """Keeps a training's state on disk after each epoch, and ends it on its best weights.
+    """Saves the state of a training after each epoch, and sets the best weights at its end.
 
     The best epoch is the first with the highest validation mean IoU, the start, epoch 0, included.
 
@@ -65,7 +65,7 @@ class Progress(keras.callbacks.Callback):
         self.best_weights = self.model.get_weights()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Note the epoch, and keep the state."""
+        """Add the epoch to the history, and save the state."""
         self._add(epoch + 1, logs or {})
         if not math.isfinite(self.rows[-1]["loss"]):
             return
@@ -81,7 +81,7 @@ class Progress(keras.callbacks.Callback):
         self.model.set_weights(self.best_weights)
 
     def restore(self) -> bool:
-        """Take over the state of the same training, if the file holds it whole."""
+        """Restore the state of the same training, if the file is complete."""
         try:
             with np.load(self.file) as state:
                 variables = [state[f"variable_{n}"] for n in range(len(self._variables()))]

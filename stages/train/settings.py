@@ -35,24 +35,24 @@ ClassWeights = Annotated[
 
 
 class Train(Section):
-    """How a variant is trained; it may set any of these for itself.
+    """How the variants are trained; a variant can override each key.
 
     Attributes:
         epochs: passes over the training split.
         batch_size: pictures in one step.
         optimizer: `adamw`, or `sgd` with momentum 0.9, the paper's.
-        learning_rate: at its highest.
+        learning_rate: the highest of the schedule.
         schedule: of the learning rate over the training: `constant`, `cosine` to 0, or
             `polynomial` to 0.
         warmup: share of the steps in which the learning rate rises from 0.
         weight_decay: decoupled from the gradient.
-        clip_norm: a larger gradient, all weights together, is scaled to this norm; null: never.
+        clip_norm: maximum global norm of the gradient; null: no clipping.
         dropout: share of the fc7 channels dropped ahead of their score layer.
         class_weights: `balanced` (the inverse of a class's share of the training pixels), weights
             by class name (1 for the others), or null for none.
         label_smoothing: share of each pixel's target that is spread over all classes.
         dice: weight of the Dice loss added to the cross-entropy.
-        patience: epochs without a better validation mean IoU after which training ends; null: none.
+        patience: epochs without a better validation mean IoU before early stopping; null: never.
     """
 
     epochs: Count
@@ -71,12 +71,12 @@ class Train(Section):
 
 
 class Augmentation(Section):
-    """How training pictures are changed at random, each epoch anew.
+    """Augmentation of the training pictures, different in each epoch.
 
     Attributes:
-        flip: left to right, every other one.
-        scale: by up to this share larger or smaller, and shifted by up to a tenth of the picture.
-        colour: brightness, contrast and saturation, each by up to this share.
+        flip: horizontally, with probability 0.5.
+        scale: zoom by up to this fraction, in or out, and shift by up to a tenth of the picture.
+        colour: change brightness, contrast and saturation, each by up to this fraction.
     """
 
     flip: bool = True
@@ -92,7 +92,7 @@ TrainOverrides = create_model("TrainOverrides", __base__=Section, **_optional)
 
 
 class Variant(TrainOverrides):
-    """One network of the family; any key of `train` may stand here too.
+    """A network to train and measure; it can override any key of `train`.
 
     Attributes:
         train: `head` (the score layers alone, on stored activations) or `network` (the backbone

@@ -4,11 +4,11 @@
     network: data/records/, models/backbone/, models/PARENT/ -> models/VARIANT/
     both:    reports/VARIANT/history.csv, training.json
 
-A variant starts from its parent's scores, and the score layer that it adds starts at zero, so
-before its first step it says what its parent says. The start counts as epoch 0, and the weights of
-the epoch with the best validation mean IoU are kept.
+A variant starts from the score layers of its parent. A score layer that the parent does not have
+starts at zero, so the first scores are those of the parent. The start counts as epoch 0, and the
+weights of the epoch with the best validation mean IoU are kept.
 
-The reports are in their place after each epoch: `dvc exp show` and `dvc plots show` read them while
+The reports are updated after each epoch: `dvc exp show` and `dvc plots show` read them while
 a training runs. DVCLive would write a table for each measure, can't take back an epoch that was
 logged but not kept when the process was killed, and takes 2 s of each training.
 """
@@ -47,8 +47,8 @@ from stages.train.settings import Train, Variant
 from stages.train.standardised import Statistics
 
 STATE_FILE = "state.npz"
-# How often the weights lie on the disk at most: in the state once, as the best, and for each moment
-# of the optimiser; all that twice while the state is replaced; and what is stored in the end.
+# Largest number of copies of the weights on the disk: in the state one, one as the best, and one
+# for each moment of the optimiser; all of these twice while the state is replaced; and the out.
 COPIES = {"adamw": 9, "sgd": 7}
 
 
@@ -56,15 +56,15 @@ def train(name: str) -> str:
     """Train the variant `name` and store it.
 
     Raises:
-        UserError: the loss is not finite, a class weight is for no class, a file that is read is
-            damaged or does not belong to the others, or several processes are to train a head.
+        UserError: the loss is not finite, a class weight names no class, a file is damaged or
+            inconsistent with the others, or several processes would train a head.
     """
     variant = read(f"variants.{name}", Variant)
     settings = variant.training(read("train", Train))
     if variant.train == "head" and devices.processes() > 1:
         raise UserError(
-            f"{devices.PROCESSES} is {devices.processes()}, but {name} has train: head, which one "
-            "process does in seconds; unset it"
+            f"{devices.PROCESSES} is {devices.processes()}, but {name} has train: head, which "
+            "one process trains; unset it"
         )
     devices.join()
     keras.utils.set_random_seed(read("seed", Seed))
@@ -163,7 +163,7 @@ def record(variant: Variant, settings: Train) -> Training:
 
 
 def shown_progress(name: str, settings: Train, staging: Staging) -> Progress:
-    """The progress of a training, whose reports show it after each epoch."""
+    """The callback that updates the reports of a training after each epoch."""
     history, summary = reports(name)
 
     def show(progress: Progress) -> None:
@@ -174,14 +174,14 @@ def shown_progress(name: str, settings: Train, staging: Staging) -> Progress:
 
 
 def reports(name: str) -> tuple[Path, Path]:
-    """Where the history of a variant's training, and the summary of that, belong."""
+    """Paths of history.csv and training.json of a variant."""
     return REPORTS_DIR / name / "history.csv", REPORTS_DIR / name / "training.json"
 
 
 def writing(
     name: str, variant: Variant, settings: Train, model: keras.Model
 ) -> AbstractContextManager[Staging]:
-    """Write the outs of a training, which goes on where the same training was interrupted."""
+    """Write the outs of a training; the same training, interrupted earlier, is resumed."""
     manifests = [DATASET_FILE, FEATURES_DIR / FEATURES_FILE]
     parent = MODELS_DIR / variant.parent
     manifests += [
@@ -202,13 +202,13 @@ def writing(
     )
     need = COPIES[settings.optimizer] * vgg.weight_bytes(model)
     outs = (MODELS_DIR / name, *reports(name))
-    # Processes that train together begin together, so none goes on from what it has kept.
+    # Processes that train together start together, so none resumes from its own state.
     kept = made_from if devices.processes() == 1 else None
     return outputs.writing(*outs, made_from=kept, need=need)
 
 
 def head_config(variant: Variant, features: Features) -> tuple[HeadConfig, dict[str, Statistics]]:
-    """What the variant's head is, and the statistics of the taps that it scores."""
+    """Configuration of the variant's head, and the statistics of its taps."""
     taps = fcn.taps_of(variant.stride)
     statistics = {tap: Statistics.of(features.taps[tap]) for tap in taps}
     config = HeadConfig(
@@ -223,11 +223,11 @@ def head_config(variant: Variant, features: Features) -> tuple[HeadConfig, dict[
 def start_from_parent(
     head: keras.Model, variant: Variant, config: HeadConfig, statistics: dict[str, Statistics]
 ) -> None:
-    """Give a head on standardised activations its parent's scores.
+    """Initialise a head on standardised activations from the score layers of its parent.
 
     Args:
-        head: gets them.
-        variant: whose parent it is.
+        head: to initialise.
+        variant: of the head; names the parent.
         config: the head's classes and channels, and the backbone that the parent should have.
         statistics: of each tap.
 
@@ -246,8 +246,8 @@ def start_from_parent(
     for what, differs in differences.items():
         if differs:
             raise UserError(
-                f"{folder}/ is of another {what} than {FEATURES_DIR}/; "
-                f"`dvc repro train@{variant.parent}` trains it anew"
+                f"{folder}/ has another {what} than {FEATURES_DIR}/; "
+                f"`dvc repro train@{variant.parent}` trains it again"
             )
     scores = fcn.scores(fcn.load_head(folder))
     fcn.set_scores(
@@ -256,7 +256,7 @@ def start_from_parent(
 
 
 def pixel_loss(settings: Train) -> PixelLoss:
-    """The loss that the settings ask for."""
+    """The loss for these settings."""
     pixel_share = Dataset.load().pixel_share["train"]
     return PixelLoss(
         len(pixel_share),

@@ -17,7 +17,7 @@ from stages.shared.networks import fcn
 from stages.shared.networks.fcn import HeadConfig, Score
 from stages.shared.networks.vgg import Shape
 
-# A channel that hardly ever fires is scaled as if it had this share of its tap's deviation.
+# Lower limit of a channel's deviation, as a fraction of the typical deviation of its tap.
 SMALLEST_DEVIATION = 0.1
 
 
@@ -34,7 +34,7 @@ class Statistics(NamedTuple):
 
     @property
     def scale(self) -> np.ndarray:
-        """What a channel is divided by: its deviation, kept from being next to nothing."""
+        """The divisor of each channel: its deviation, with a lower limit."""
         typical = float(np.sqrt(np.mean(np.square(self.deviation)))) or 1.0
         return np.maximum(self.deviation, SMALLEST_DEVIATION * typical).astype(np.float32)
 
@@ -52,8 +52,8 @@ class StandardisedScore(layers.Layer):
         statistics: of the tap.
         dropout: share of the channels that are dropped from a picture while training, as in
             "Efficient Object Localization Using Convolutional Networks" (Tompson et al., section
-            3.2). Neighbouring activations of a channel say the same, so dropping one alone hides
-            nothing.
+            3.2). Neighbouring activations of a channel are correlated, so dropping single ones has
+            little effect.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ def unfold(score: Score, statistics: Statistics) -> Score:
 def folded(
     trained: keras.Model, config: HeadConfig, statistics: Mapping[str, Statistics]
 ) -> keras.Model:
-    """A plain head that says of activations what `trained` says of them standardised."""
+    """A head on plain activations with the same logits as `trained` on standardised ones."""
     plain = fcn.head(config)
     scores = fcn.scores(trained)
     fcn.set_scores(plain, {tap: fold(score, statistics[tap]) for tap, score in scores.items()})

@@ -1,4 +1,4 @@
-"""Where labelled pictures come from: a module for each source, called as `dataset.source` is.
+"""Data sources: a module for each, with the name that `dataset.source` selects.
 
 Its settings are a class of `dataset_params`, which all stages read; the module is read by `prepare`
 alone. It has

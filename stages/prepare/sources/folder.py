@@ -2,7 +2,7 @@
 
     scan -> pairs (picture, mask) -> splits -> examples
 
-What is wrong with the folder as a whole is told before the first picture is decoded.
+Errors that concern the whole folder are reported before the first picture is decoded.
 """
 
 import glob
@@ -237,7 +237,7 @@ def _by_list(settings: FolderSource, found: list[Pair]) -> dict[str, list[Pair]]
                 continue
             meant = called.get(line) or called.get(line.split()[0], set())
             if len(meant) != 1:
-                problem = "stands for several pictures" if meant else "is no picture"
+                problem = "matches several pictures" if meant else "matches no picture"
                 raise UserError(
                     f"{Path(settings.root, name)}, line {number}: {line!r} {problem} of "
                     f"{settings.pictures}"
@@ -290,7 +290,7 @@ def _found(root: Path, key: str, pattern: str) -> list[str]:
     for file in sorted(glob.glob(pattern, root_dir=root, recursive=True)):  # noqa: PTH207
         path = root / file
         if path.is_symlink() and not path.exists():
-            raise UserError(f"{path} is a link that leads nowhere, to {path.readlink()}")
+            raise UserError(f"{path} is a broken link to {path.readlink()}")
         try:
             file.encode()
         except UnicodeEncodeError:
@@ -299,7 +299,7 @@ def _found(root: Path, key: str, pattern: str) -> list[str]:
             found.append(PurePosixPath(file).as_posix())
     if not found:
         raise UserError(
-            f"params.yaml: dataset.{key} is {pattern!r}, which finds no file in {root}/"
+            f"params.yaml: dataset.{key} is {pattern!r}, which matches no file in {root}/"
         )
     return found
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download.checksums import UrlInfo
 
-# TFDS itself tries ten times and waits ever longer in between, for minutes.
+# TFDS itself retries ten times with growing delays, for minutes.
 REACHABLE_WITHIN_SECONDS = 20
 
 
@@ -55,7 +55,7 @@ def examples(settings: TfdsSource, seed: int) -> dict[str, Iterator[Example]]:
     for key, feature in (("image", settings.image), ("mask", settings.mask)):
         if feature not in images:
             raise UserError(
-                f"params.yaml: dataset.{key} is {feature!r}, which is no picture feature of "
+                f"params.yaml: dataset.{key} is {feature!r}, which is not an image feature of "
                 f"{settings.name}; it has {', '.join(images) or 'none'}"
             )
     return {split: _examples(builder, settings, split) for split in SPLITS}
@@ -112,7 +112,7 @@ def _prepared(settings: TfdsSource) -> "tfds.core.DatasetBuilder":
 
 
 def _require_downloads(settings: TfdsSource, urls: "Mapping[str, UrlInfo]") -> None:
-    """Fail at once if an archive is neither in `manual_dir` nor to be reached."""
+    """Fail at once if an archive is neither in `manual_dir` nor reachable."""
     manual_dir = Path(settings.manual_dir or ".")
     absent = [url for url, info in urls.items() if not (manual_dir / str(info.filename)).exists()]
     for host_url in {urlsplit(url).netloc: url for url in absent}.values():

@@ -43,7 +43,7 @@ class Engine(Protocol):
     """Makes shards.
 
     Attributes:
-        ahead: tasks that may be under way while an earlier one's part is waited for.
+        ahead: tasks that may run before the part of an earlier task is collected.
     """
 
     ahead: int
@@ -54,10 +54,10 @@ class Engine(Protocol):
         Args:
             task: what is to be made.
             folder: where its files belong.
-            tick: is told of each picture.
+            tick: is called with the number of finished pictures.
 
         Returns:
-            What waits for the part, and raises what making it raised.
+            A function that waits for the part, and raises the exceptions of the task.
         """
 
 
@@ -88,7 +88,7 @@ def parts(
         engine: makes them.
         staging: keeps them; the out is its first.
         folder: of the out, in `staging`.
-        tick: is told of each picture.
+        tick: is called with the number of finished pictures.
     """
     under_way: deque[tuple[ShardTask[AnyPart], Callable[[], AnyPart]]] = deque()
 

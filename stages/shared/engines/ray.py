@@ -4,7 +4,7 @@
 
 The files go through Ray's own memory, or through a folder of shared storage in which each lies
 under its digest, so that records that a worker has left there are read from there when their
-features are computed. A worker that dies is replaced, and what it was at is done again.
+features are computed. A worker that dies is replaced, and its task is repeated.
 """
 
 import logging
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # How often a task is done again after its worker has died.
 RETRIES = 3
-# Tasks under way for each that can run at once: the next one waits at the worker's door.
+# Tasks submitted for each that can run at once, so that the next one is queued.
 QUEUED = 2
 # How long the cluster's address may take to answer.
 ANSWER_SECONDS = 10
@@ -80,14 +80,14 @@ class Storage:
             ) from None
 
     def put(self, path: Path) -> Carried:
-        """Take a file to the storage, if it is not there yet."""
+        """Upload a file to the storage, if it is not there yet."""
         digest = digests.digest(path)
         if self.url is None:
             return Carried(digest, path.read_bytes())
         system, place = fsspec.url_to_fs(self._place(digest))
         if not system.exists(place):
             system.makedirs(system._parent(place), exist_ok=True)
-            # Whoever finds a file under its digest finds it whole.
+            # Moved into place at the end, so a file under its digest is always complete.
             beside = f"{place}.{uuid.uuid4()}"
             system.put_file(str(path), beside)
             system.mv(beside, place)
@@ -154,8 +154,8 @@ class RayEngine:
                 raise (error.cause if isinstance(error.cause, UserError) else error) from None
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
                 raise UserError(
-                    f"the shard {task.name} ended {RETRIES + 1} workers of the Ray cluster; its "
-                    f"logs say why ({str(error).splitlines()[0]})"
+                    f"the shard {task.name} crashed {RETRIES + 1} workers of the Ray cluster; see "
+                    f"its logs ({str(error).splitlines()[0]})"
                 ) from None
             for name, carried in files.items():
                 self._storage.get(carried, folder / name)
@@ -240,8 +240,8 @@ def running(settings: Ray) -> Iterator[RayEngine]:
     except ConnectionError as error:
         raise UserError(
             f"params.yaml: ray.address is {settings.address!r}, where no Ray cluster answers "
-            f"({str(error).splitlines()[0]}); `ray start --head` starts one, and one that asks for "
-            "a token wants RAY_AUTH_MODE=token in the environment here too"
+            f"({str(error).splitlines()[0]}); `ray start --head` starts one; for a cluster that "
+            "requires a token, set RAY_AUTH_MODE=token here too"
         ) from None
     try:
         yield RayEngine(settings)

@@ -15,7 +15,7 @@ class Ray(Section):
     Attributes:
         address: of a running cluster that this machine is a part of, `host:port` or `auto`; null
             starts one on this machine.
-        cpus: cores that one shard is made on.
+        cpus: cores per shard.
         storage: folder that all machines reach, as fsspec takes it (`s3://bucket/folder`,
             `file:///mnt/folder`), through which the shards pass; null: through Ray's memory.
     """

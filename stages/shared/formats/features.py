@@ -90,8 +90,8 @@ class Features(Manifest):
         features = cls.read(FEATURES_DIR / FEATURES_FILE)
         if features.records != Dataset.load().digest:
             raise UserError(
-                f"{FEATURES_DIR}/ holds the features of other records than data/records/ does; "
-                "`dvc repro features` makes them anew"
+                f"{FEATURES_DIR}/ was made from other records than data/records/; "
+                "`dvc repro features` makes it again"
             )
         return features
 
@@ -100,15 +100,15 @@ class Features(Manifest):
 
         Args:
             weights: digest of the backbone's weights.
-            whose: what has that backbone.
+            whose: folder of that backbone or of a variant trained on it.
 
         Raises:
-            UserError: says what does not belong together.
+            UserError: names what is inconsistent.
         """
         if self.backbone != weights:
             raise UserError(
-                f"{FEATURES_DIR}/ holds the features of another backbone than that of {whose}/; "
-                "`dvc repro` makes what is out of date"
+                f"{FEATURES_DIR}/ was made with another backbone than that of {whose}/; "
+                "`dvc repro` updates what is out of date"
             )
 
 

@@ -35,14 +35,14 @@ class Manifest(BaseModel):
             content = json.loads(path.read_bytes())
             if content.get("schema_version") != cls.model_fields["schema_version"].default:
                 raise UserError(
-                    f"{path} is of another version of this pipeline; `dvc repro` makes it anew"
+                    f"{path} is of another version of this pipeline; `dvc repro` makes it again"
                 )
             expected = content.pop(DIGEST_KEY, None)
             found = cls.model_validate_json(json.dumps(content))
         except (ValueError, AttributeError, RecursionError) as error:
             raise UserError(damaged(path, str(error).splitlines()[0])) from None
         if digest_of(found.model_dump_json()) != expected:
-            raise UserError(damaged(path, "it is not what was written"))
+            raise UserError(damaged(path, "its digest does not match"))
         return found
 
     def write(self, path: Path) -> None:

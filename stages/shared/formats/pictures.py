@@ -66,9 +66,9 @@ def open_image(content: bytes, what: str) -> Image.Image:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
         image.load()
     except UnidentifiedImageError:
-        raise BadPictureError(f"the {what} is no image of any known format") from None
+        raise BadPictureError(f"the {what} is not an image in a known format") from None
     except Exception as error:
-        # Pillow's readers raise whatever a damaged file makes them stumble over.
+        # Pillow's readers can raise any exception on a damaged file.
         raise BadPictureError(f"the {what} does not decode: {error}") from None
     return image
 
@@ -84,7 +84,7 @@ def scaled_size(size: Size, wanted: Size, mode: str) -> Size:
 def resize(image: np.ndarray, mask: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
     """Stretch a picture and its mask to `size`, (height, width) in pixels.
 
-    The mask takes the label nearest to each pixel's centre, so no label arises that was not there.
+    The mask takes the label nearest to each pixel's centre, so no new label appears.
 
     Returns:
         uint8 (height, width, 3) and uint8 (height, width).

@@ -1,4 +1,4 @@
-"""data/evaluation/VARIANT/: what evaluate found out about a variant, for compare to show."""
+"""data/evaluation/VARIANT/: the results of evaluate for a variant, which compare reads."""
 
 import io
 from collections.abc import Iterable

@@ -32,7 +32,7 @@ def process() -> int:
 
 
 def join() -> None:
-    """Meet the processes to train with, if there are any; to be called before anything is computed.
+    """Connect to the other training processes, if any; call it before any computation.
 
     Raises:
         UserError: there are, and Keras runs on another backend than JAX.

@@ -30,7 +30,7 @@ class Score(NamedTuple):
 
 
 class HeadConfig(Manifest):
-    """What it takes to build a stored head.
+    """Configuration of a stored head.
 
     Attributes:
         stride: of the finest tap, in pixels.
@@ -55,7 +55,7 @@ def taps_of(stride: int) -> list[str]:
 
 @keras.saving.register_keras_serializable("stages")
 class Upsample(layers.Layer):
-    """Bilinear upsampling by a whole factor, as `tf.image.resize` and every viewer does it.
+    """Bilinear upsampling by a whole factor, as `tf.image.resize` does it.
 
     Bilinear interpolation is a matrix on each axis, so it is two matrix products: exact at the
     borders, traced for any height and width, and the same on every backend.
@@ -221,7 +221,7 @@ def load_network(folder: Path, dtype: str = "float32") -> keras.Model:
     backbone_dir = vgg.backbone_dir(folder)
     if load_head_config(folder).backbone != vgg.load_config(backbone_dir).weights:
         raise UserError(
-            f"{folder}/ was trained on another backbone than {backbone_dir}/ holds; `dvc repro` "
-            "trains it anew"
+            f"{folder}/ was trained on another backbone than that in {backbone_dir}/; `dvc repro` "
+            "trains it again"
         )
     return network(vgg.load(backbone_dir, dtype), load_head(folder))

@@ -64,7 +64,7 @@ NETWORKS = {
 
 
 class BackboneConfig(Manifest):
-    """What a stored backbone is.
+    """Configuration of a stored backbone.
 
     Attributes:
         network: an entry of `NETWORKS`.
@@ -214,13 +214,13 @@ def tap_shapes(model: keras.Model, image_size: tuple[int, int]) -> dict[str, tup
 
 
 def backbone_dir(variant_dir: Path) -> Path:
-    """Where the backbone of a variant lies: beside its head, if it trained one, or shared."""
+    """Folder of the backbone of a variant: its own if it trained one, else the shared one."""
     own = variant_dir / OWN_BACKBONE
     return own if own.exists() else BACKBONE_DIR
 
 
 def reach(network: str) -> int:
-    """How far from a pixel its logits see, in pixels, rounded up to the coarsest stride.
+    """How far the receptive field of a pixel's logits extends, rounded up to the coarsest stride.
 
     A 3x3 convolution sees one pixel of its own stride to each side, fc6 three; bilinear upsampling
     reads the neighbouring score.

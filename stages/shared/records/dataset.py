@@ -9,7 +9,7 @@ from stages.shared.formats.manifest import Manifest
 from stages.shared.runtime.digests import digest_of
 from stages.shared.runtime.paths import DATASET_FILE
 
-# In a mask: a pixel that no loss and no measure counts.
+# The ignore label: no loss and no metric counts such a pixel of a mask.
 IGNORED = 255
 
 
@@ -41,7 +41,7 @@ class Dataset(Manifest):
     Attributes:
         source: the settings of the source they were made from.
         image_size: (height, width) in pixels.
-        fit: how pictures of other sizes got there, see `pictures.fit`.
+        fit: how pictures were brought to this size, see `pictures.fit`.
         classes: class names; a mask's value is an index into them, or `IGNORED`.
         pixel_share: of each class among the pixels of each split that count, 0 to 1.
         shards: the files of each split, in order.

@@ -10,7 +10,7 @@ from stages.shared.records.dataset import IGNORED
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart by the colour-blind too; it repeats, darker, beyond its end.
+# Okabe and Ito's palette for colour-blind readers; more classes repeat it in darker shades.
 PALETTE = np.array(
     [
         (0, 114, 178),

@@ -25,7 +25,7 @@ class Predicted(NamedTuple):
 
 
 def require_same(summaries: dict[str, Summary], dataset: Dataset, split: str) -> None:
-    """Fail on an evaluation of something else than is to be shown.
+    """Fail on an evaluation of other records or of another split.
 
     Raises:
         UserError: names it.
@@ -33,8 +33,8 @@ def require_same(summaries: dict[str, Summary], dataset: Dataset, split: str) ->
     for name, summary in summaries.items():
         if (summary.records, summary.split) != (dataset.digest, split):
             raise UserError(
-                f"{EVALUATION_DIR / name}/ is of other records or another split than "
-                f"data/records/ and {split}; `dvc repro evaluate@{name}` measures it anew"
+                f"{EVALUATION_DIR / name}/ was measured on other records or another split than "
+                f"data/records/ and {split}; `dvc repro evaluate@{name}` measures it again"
             )
 
 

@@ -17,6 +17,6 @@ def bar(description: str, total: int | None, unit: str = "picture") -> tqdm:
 
 
 def size(*paths: Path) -> str:
-    """Bytes of some files and of all files in some folders, such as `12.3 MB`."""
+    """Size of some files and of all files in some folders, such as `12.3 MB`."""
     files = [file for path in paths for file in (path, *path.rglob("*")) if file.is_file()]
-    return tqdm.format_sizeof(sum(file.stat().st_size for file in files), "B", 1000)
+    return f"{sum(file.stat().st_size for file in files) / 1e6:,.1f} MB"

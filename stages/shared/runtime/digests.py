@@ -31,12 +31,12 @@ def require_whole(digests: Mapping[Path, str]) -> None:
     """
     for path, found in ordered_map(lambda path: (path, digest(path)), digests):
         if found != digests[path]:
-            raise UserError(damaged(path, "it is not what was written"))
+            raise UserError(damaged(path, "its digest does not match"))
 
 
 def damaged(path: Path, reason: str) -> str:
     """The message about a damaged file."""
     return (
         f"{path} is damaged: {reason}; `dvc repro --force --single-item {maker(path)}` writes it "
-        "anew"
+        "again"
     )

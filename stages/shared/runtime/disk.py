@@ -1,4 +1,4 @@
-"""The room on the disk, and how a stage says that there is none left."""
+"""Free disk space, and the message when it runs out."""
 
 import errno
 import shutil
@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from stages.shared.runtime.errors import UserError
 
-MAKE_ROOM = "make room and `dvc repro` again"
+MAKE_ROOM = "free some space and run `dvc repro` again"
 
 
 def require_space(out: Path, need: int) -> None:
@@ -22,7 +22,7 @@ def require_space(out: Path, need: int) -> None:
 
 
 def told_full(error: BaseException, out: Path, need: int, written: int) -> UserError | None:
-    """What to say if an error came of a full disk; None if it did not.
+    """The message if an error was caused by a full disk, else None.
 
     Args:
         error: that ended the writing.

@@ -4,6 +4,6 @@
 class UserError(Exception):
     """A mistake in the user's parameters, files or surroundings.
 
-    Its text is one sentence that names the key, file or value at fault and the way out. Anything
-    else that is raised is a bug and keeps its traceback.
+    Its text is one sentence that names the key, file or value and the remedy. Any other exception
+    is a bug and keeps its traceback.
     """

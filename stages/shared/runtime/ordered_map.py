@@ -1,4 +1,4 @@
-"""A `map` on all cores that keeps the order and little in memory."""
+"""A parallel, ordered `map` with bounded memory."""
 
 import os
 from collections import deque

@@ -1,4 +1,4 @@
-"""Where a stage writes: beside its outs first, and in their place once they are whole.
+"""Staging of outs: written beside their final location, moved there when complete.
 
     data/features/                      an out
     data/.partial/features/content/     the same on its way
@@ -91,7 +91,7 @@ class Staging:
         except (UserError, FileNotFoundError):
             return None
         if not self._finished:
-            print(f"{self._first.name}: going on where an earlier run was interrupted")
+            print(f"{self._first.name}: continuing an interrupted run")
         self._count()
         return part
 
@@ -104,7 +104,7 @@ class Staging:
         self._count()
 
     def begin(self, made_from: str | None) -> None:
-        """Keep what an earlier run has left, if it was made from the same; else remove it."""
+        """Keep the parts of an earlier run that was made from the same inputs; else remove them."""
         mark = self.state("made_from")
         same = made_from is not None and mark.exists() and mark.read_text() == made_from
         for partial in self._partial.values():
@@ -125,7 +125,7 @@ class Staging:
                 _flush(path)
         for out, partial in hidden.items():
             if out.exists():
-                # It may be hard links into DVC's cache: moved away, never written over.
+                # It may contain hard links into DVC's cache, so it is moved, never overwritten.
                 out.rename(partial / FORMER)
             self._content(out).rename(out)
             _flush(out.parent)
@@ -137,7 +137,7 @@ class Staging:
             shutil.rmtree(partial, ignore_errors=True)
 
     def resumable(self) -> bool:
-        """Whether there is something finished to go on from."""
+        """Whether there are finished parts to resume from."""
         marks = {path.name for path in self._first.iterdir()} - {"content"}
         return "made_from" in marks and len(marks) > 1
 
@@ -179,7 +179,7 @@ def writing(*outs: Path, made_from: str | None = None, need: int = 0) -> Iterato
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise UserError(
-            f"another process is writing {first}; wait until it is done, or end it, and start "
+            f"another process is writing {first}; wait until it ends, or stop it, and run "
             "this again"
         ) from None
     try:
@@ -234,7 +234,7 @@ def _remove(path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have the kernel write a file or a folder to the disk."""
+    """Flush a file or a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Ctrl-C: ends a stage within seconds, whatever library it is in, and says where it stands.
+"""Ctrl-C: end a stage within seconds, even inside a library, and print what is kept.
 
 Python acts on a signal between two of its own instructions. A library may be busy for longer than
 that, and may keep every thread of the process waiting, so it is another process that watches.
@@ -44,9 +44,9 @@ def stands(text: str) -> None:
 
 
 def standing() -> str:
-    """What is kept, and how to go on."""
+    """What is kept, and how to continue."""
     if _standing:
-        return f"stopped; {_standing[0]}, and `dvc repro` goes on from there"
+        return f"stopped; {_standing[0]}, and `dvc repro` continues from there"
     return "stopped; `dvc repro` starts this stage again"
 
 
@@ -54,7 +54,7 @@ def standing() -> str:
 def in_time(message: Callable[[], str]) -> Iterator[None]:
     """End the process some seconds after Ctrl-C, even if Python does not get to act on it.
 
-    Nothing is lost by that: what is finished lies on the disk, what is not lies beside the outs.
+    Nothing is lost: finished parts are on the disk, beside the outs.
 
     Args:
         message: what to say then, on stderr, unless `stands` was called.
@@ -79,7 +79,7 @@ def in_time(message: Callable[[], str]) -> Iterator[None]:
 
 
 def _tell(text: str) -> None:
-    """Have the watching process say this, if it has to say something."""
+    """Send the watching process the message that it prints if it ends this process."""
     for writer in _watchers:
         with suppress(BlockingIOError):
             os.write(writer, f"{text}\n".encode())

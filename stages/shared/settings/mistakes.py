@@ -24,7 +24,7 @@ def validate(schema: Any, value: Any, where: tuple[str, ...], path: Path) -> Any
         path: of the file.
 
     Raises:
-        UserError: tells all that is wrong with it.
+        UserError: lists all errors.
     """
     try:
         return TypeAdapter(schema).validate_python(value)
@@ -53,7 +53,7 @@ def _sentences(
         elif finding["type"] == "value_error":
             sentences.append(": ".join(filter(None, (key, str(finding["ctx"]["error"])))))
         elif finding["loc"][-1:] == ("[key]",):
-            sentences.append(f"{key}: a variant's name may hold letters, digits, - and _ alone")
+            sentences.append(f"{key}: a variant's name may contain only letters, digits, - and _")
         elif finding["type"].startswith("union_tag"):
             tag = finding["ctx"]["discriminator"].strip("'")
             *others, last = _tag_values(tag, keys, schema)
@@ -76,7 +76,7 @@ def _sentences(
 def shown(value: Any) -> str:
     """A value as a message shows it: as Python writes it, cut where it is long or deep.
 
-    YAML's aliases can make of a few lines a value that has no end.
+    With YAML aliases, a few lines can stand for an endless value.
     """
     return _SHORT.repr(value)
 

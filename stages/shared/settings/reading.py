@@ -57,8 +57,8 @@ def load(path: Path = PARAMS_FILE) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(error).split())
         bare_colour = BARE_COLOUR.search(problem)
-        hint = "; a colour needs quotes, for # begins a comment" if bare_colour else ""
+        hint = "; a colour needs quotes, because # begins a comment" if bare_colour else ""
         raise UserError(f"{path} is not readable as YAML: {problem}{hint}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds no keys; copy one from profiles/")
+        raise UserError(f"{path} has no keys; copy a file from profiles/")
     return content
