@@ -21,7 +21,11 @@ import pytest
 import yaml
 from PIL import Image
 
-import stages  # noqa: F401  sets TensorFlow's environment before any test imports it
+from stages.prepare.settings import Source
+from stages.shared.networks import backend
+
+# Before any test imports TensorFlow.
+os.environ |= backend.ENVIRONMENT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page, Route
@@ -31,7 +35,9 @@ FAULTS = ROOT / "tests/faults"
 COPIED = (
     "dvc.yaml",
     ".dvcignore",
+    "constraints.txt",
     "stages",
+    "commands",
     "profiles",
     ".dvc/config",
     ".dvc/plots",
@@ -76,6 +82,12 @@ def tiny_params(profile: Path = ROOT / "profiles/demo.yaml") -> dict:
     return params
 
 
+def write_params(dataset: Source, seed: int) -> None:
+    """Write a params.yaml with what the stage `prepare` reads."""
+    params = {"seed": seed, "dataset": dataset.model_dump()}
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, allow_unicode=True))
+
+
 class Project:
     """A checkout in a folder of its own, and its commands."""
 
@@ -118,6 +130,12 @@ class Project:
     def stage(self, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         """Run a stage's module, as dvc.yaml does."""
         return self.run("python", "-m", f"stages.{name}", *arguments, check=check)
+
+    def command(
+        self, name: str, *arguments: str, check: bool = True
+    ) -> subprocess.CompletedProcess:
+        """Run a command of the project by hand."""
+        return self.run("python", "-m", f"commands.{name}", *arguments, check=check)
 
     @property
     def params(self) -> dict:
@@ -257,7 +275,7 @@ def in_project(built_project: Project, tmp_path: Path, monkeypatch) -> Project:
             path.chmod(0o644)
     monkeypatch.chdir(tmp_path / "copy")
     # Nothing is loaded yet in the process of a stage.
-    import_module("stages.shared.computation").stored_backbone.cache_clear()
+    import_module("stages.features.shard").stored_backbone.cache_clear()
     return Project(tmp_path / "copy")
 
 

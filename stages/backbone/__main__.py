@@ -4,5 +4,4 @@ from stages.shared.networks import backend
 from stages.shared.runtime import start
 
 if __name__ == "__main__":
-    backend.configure()
-    start.stage("backbone")
+    start.stage("backbone", setup=backend.configure)

@@ -4,5 +4,4 @@ from stages.shared.networks import backend
 from stages.shared.runtime import start
 
 if __name__ == "__main__":
-    backend.configure()
-    start.stage("evaluate", "VARIANT")
+    start.stage("evaluate", "VARIANT", setup=backend.configure)

@@ -4,5 +4,4 @@ from stages.shared.networks import backend
 from stages.shared.runtime import start
 
 if __name__ == "__main__":
-    backend.configure()
-    start.stage("export", "VARIANT")
+    start.stage("export", "VARIANT", setup=backend.configure)

@@ -16,7 +16,7 @@ from stages.shared.runtime.paths import OUTPUT_FOLDERS
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
-def stage(name: str, *arguments: str) -> None:
+def stage(name: str, *arguments: str, setup: Callable[[], None] = lambda: None) -> None:
     """Run `stages/NAME/stage.py` as a program, and print what it has made and how long it took.
 
     The module is imported here, once the process is set up, and its function NAME is called.
@@ -25,12 +25,14 @@ def stage(name: str, *arguments: str) -> None:
         name: of the stage.
         arguments: names of those on the command line; of a stage's name in DVC, `train@fcn8s`, the
             function gets what follows the @.
+        setup: is called before the module is imported.
     """
     began = time.monotonic()
     if len(sys.argv) - 1 != len(arguments):
         sys.exit(" ".join((f"usage: python -m stages.{name}", *arguments)))
     keep_freed_memory()
     with in_plain_words(stopping.standing):
+        setup()
         run: Callable[..., str] = getattr(import_module(f"stages.{name}.stage"), name)
         given = [argument.removeprefix(f"{name}@") for argument in sys.argv[1:]]
         made = run(*given)
@@ -38,15 +40,17 @@ def stage(name: str, *arguments: str) -> None:
     print(f"{made}; {time.monotonic() - began:.1f} s", flush=True)
 
 
-def command(name: str, after_stop: str) -> None:
+def command(name: str, after_stop: str, setup: Callable[[], None] = lambda: None) -> None:
     """Run `main` of `commands/NAME/command.py` as a program.
 
     Args:
         name: of the command.
         after_stop: what to say after Ctrl-C.
+        setup: is called before the module is imported.
     """
     keep_freed_memory()
     with in_plain_words(lambda: f"stopped; {after_stop}"):
+        setup()
         run: Callable[[], int | None] = import_module(f"commands.{name}.command").main
         sys.exit(run())
 

@@ -1,0 +1,266 @@
+"""params.yaml: what is accepted, and what a user is told otherwise."""
+
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+import yaml
+
+from stages.check.schema import Params, read_all
+from stages.prepare.settings import AnySource
+from stages.shared.runtime.errors import UserError
+from stages.shared.settings.reading import read
+from stages.train.settings import Train, Variant
+from tests.conftest import ROOT
+
+DEMO = (ROOT / "profiles/demo.yaml").read_text()
+
+# What is wrong: an edit of the demo's profile, and what the message must name.
+MISTAKES = {
+    "misspelt section": ("train:\n  epochs", "trian:\n  epochs", ["trian", "did you mean train?"]),
+    "misspelt key": ("epochs:", "epoch:", ["train.epoch ", "did you mean epochs?"]),
+    "misspelt key of a variant": ("stride: 16", "strid: 16", ["variants.fcn16s.strid", "stride?"]),
+    "misspelt split": (
+        "    train:",
+        "    trains:",
+        ["dataset.splits.trains", "did you mean train?"],
+    ),
+    "unknown key": ("seed:", "colour: 1\nseed:", ["colour is not a key", "known here: seed"]),
+    "missing key": ("  opacity: 0.6\n", "", ["compare.opacity is missing"]),
+    "wrong type": ("epochs: 12", "epochs: many", ["train.epochs is 'many'", "integer"]),
+    "fraction for a count": (
+        "pictures: 6",
+        "pictures: 6.5",
+        ["compare.pictures is 6.5", "integer"],
+    ),
+    "no epochs": ("epochs: 12", "epochs: 0", ["train.epochs is 0", "greater than or equal to 1"]),
+    "zero learning rate": ("rate: 0.01", "rate: 0", ["train.learning_rate is 0", "greater than 0"]),
+    "negative learning rate": ("rate: 0.01", "rate: -1", ["train.learning_rate is -1", "than 0"]),
+    "infinite learning rate": (
+        "rate: 0.01",
+        "rate: .inf",
+        ["train.learning_rate is inf", "finite"],
+    ),
+    "learning rate not a number": ("rate: 0.01", "rate: .nan", ["train.learning_rate is nan"]),
+    "tiny picture": ("size: 128", "size: 31", ["dataset.image_size: it is 31", "none below 32"]),
+    "three sides": ("size: 128", "size: [64, 64, 3]", ["image_size: it is [64, 64, 3]", "height"]),
+    "unknown fit": ("fit: stretch", "fit: squash", ["dataset.fit is 'squash'", "'pad' or 'crop'"]),
+    "an export of no variant": (
+        "variants: [fcn8s, fcn8s-finetuned]",
+        "variants: [fcn4s]",
+        ["export.variants names 'fcn4s'", "the variants are fcn32s, fcn16s"],
+    ),
+    "an export twice": (
+        "variants: [fcn8s, fcn8s-finetuned]",
+        "variants: [fcn8s, fcn8s]",
+        ["export.variants names a variant twice"],
+    ),
+    "unknown format": ("litert]", "coreml]", ["export.formats.2 is 'coreml'", "'litert'"]),
+    "odd stride": ("stride: 16", "stride: 4", ["variants.fcn16s.stride is 4", "8, 16 or 32"]),
+    "no such parent": ("parent: fcn16s", "parent: fcn61s", ["fcn8s.parent is 'fcn61s'", "fcn16s"]),
+    "parents in a circle": (
+        "parent: backbone",
+        "parent: fcn8s",
+        ["fcn32s.parent", "fcn32s -> fcn8s -> fcn16s -> fcn32s"],
+    ),
+    "finer parent": (
+        "fcn32s: {train: head, stride: 32",
+        "fcn32s: {train: head, stride: 8",
+        ["variants.fcn16s.parent is fcn32s", "stride 8 is finer", "16"],
+    ),
+    "shell in a variant's name": ("fcn8s:", '"x; rm -r ~":', ["x; rm -r ~", "letters, digits"]),
+    "a variant called as a stage's folder": ("fcn8s:", "comparison:", ["comparison", "taken"]),
+    "a variant that is no mapping": (
+        "fcn8s: {train: head, stride: 8, parent: fcn16s}",
+        "fcn8s: 8",
+        ["fcn8s is 8"],
+    ),
+    "no variants": (DEMO[DEMO.index("  fcn32s") : DEMO.index("evaluate:")], "", ["variants"]),
+    "a head on a network": (
+        "  fcn8s-finetuned:",
+        "  late: {train: head, stride: 8, parent: fcn8s-finetuned}\n  fcn8s-finetuned:",
+        ["variants.late.parent is fcn8s-finetuned", "a backbone of its own", "train: network"],
+    ),
+    "augmentation of a head": (
+        "parent: fcn16s}",
+        "parent: fcn16s, augmentation: {flip: false}}",
+        ["variants.fcn8s.augmentation goes with train: network alone"],
+    ),
+    "misspelt augmentation": ("flip: true", "flop: true", ["augmentation.flop", "mean flip?"]),
+    "nothing of a variant's own": (
+        "parent: fcn16s}",
+        "parent: fcn16s, epochs: null}",
+        ["variants.fcn8s.epochs is None", "integer"],
+    ),
+    "unknown optimiser": ("adamw #", "adam #", ["train.optimizer is 'adam'", "'adamw' or 'sgd'"]),
+    "unknown schedule": ("constant #", "linear #", ["train.schedule is 'linear'", "'cosine'"]),
+    "class weights that are none": (
+        "class_weights: null",
+        "class_weights: [1, 2]",
+        ["train.class_weights", "[1, 2]", "balanced, null, or a mapping of class names"],
+    ),
+    "a class weight of nothing": (
+        "class_weights: null",
+        "class_weights: {ring: 0}",
+        ["train.class_weights", "weights above 0"],
+    ),
+    "unknown source": (
+        "source: demo",
+        "source: pets",
+        ["dataset.source is 'pets'", "demo, folder or tfds"],
+    ),
+    "unknown precision": ("precision: auto", "precision: half", ["precision is 'half'", "float32"]),
+    "narrow ImageNet": ("weights: random", "weights: imagenet", ["width 0.25", "random", "1.0"]),
+    "no YAML": ("seed: 27", "seed: [27", ["not readable as YAML"]),
+    "a YAML tag": ("seed: 27", "seed: !!python/name:os.system", ["not readable as YAML"]),
+}
+
+
+FOLDER = (ROOT / "profiles/folder.yaml").read_text()
+SPLITS_OF_FOLDER = "by: fraction # of all pictures, drawn with `seed`"
+# The same for a data set of one's own.
+FOLDER_MISTAKES = {
+    "no way to split": (SPLITS_OF_FOLDER, "by: half", ["splits.by is 'half'", "fraction or list"]),
+    "more than everything": ("train: 0.7", "train: 0.9", ["splits: train, validation", "to 1.2"]),
+    "percents": ("train: 0.7", "train: 70", ["dataset.splits.train: it is 70", "such as 0.7"]),
+    "one folder for two splits": (
+        FOLDER[FOLDER.index(SPLITS_OF_FOLDER) : FOLDER.index("    # by: folder")],
+        "by: folder\n    train: a\n    validation: a\n    test: b\n",
+        ["dataset.splits: 'a' stands for two splits"],
+    ),
+    "a share of everything": (
+        FOLDER[FOLDER.index(SPLITS_OF_FOLDER) : FOLDER.index("    # by: folder")],
+        "by: list\n    train: a\n    validation: 1.0\n    test: b\n",
+        ["dataset.splits.validation: it is 1.0", "above 0 and below 1"],
+    ),
+    "colours without quotes": (
+        "{0: background, 1: object}",
+        "\n    #ff0000: object\n    #000000: background",
+        ["dataset.classes: it is None", "in quotes"],
+    ),
+    "colours without quotes in a row": (
+        "{0: background, 1: object}",
+        "{#ff0000: object, #000000: background}",
+        ["not readable as YAML", "a colour needs quotes"],
+    ),
+    "a label out of range": ("{0: background", "{65536: background", ["classes: it is", "65535"]),
+    "a single class": (", 1: object}", "}", ["dataset.classes: it is", "2 to 255 classes"]),
+    "colours to ignore among labels": (
+        "ignore: [255]",
+        "ignore: ['#ffffff']",
+        ["ignore holds colours, classes labels"],
+    ),
+    "a class to ignore": ("ignore: [255]", "ignore: [1]", ["ignore and classes both hold [1]"]),
+    "a pattern out of the root": (
+        "images/**/*.jpg",
+        "../images/*.jpg",
+        ["dataset.pictures: it is '../images/*.jpg'", "relative to dataset.root"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", FOLDER_MISTAKES)
+def test_a_mistake_in_a_folder_s_settings_is_named(mistake: str, tmp_path: Path):
+    right, wrong, expected = FOLDER_MISTAKES[mistake]
+    assert right in FOLDER
+    path = tmp_path / "params.yaml"
+    path.write_text(FOLDER.replace(right, wrong, 1))
+    with pytest.raises(UserError) as error:
+        read_all(path)
+    for words in expected:
+        assert words in str(error.value)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_with_what_would_be_right(mistake: str, tmp_path: Path):
+    right, wrong, expected = MISTAKES[mistake]
+    assert right in DEMO
+    path = tmp_path / "params.yaml"
+    path.write_text(DEMO.replace(right, wrong))
+    with pytest.raises(UserError) as error:
+        read_all(path)
+    assert str(error.value).startswith(str(path))
+    for words in expected:
+        assert words in str(error.value)
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    path.write_text(DEMO.replace("epochs: 12", "epochs: 0").replace("size: 128", "size: 1"))
+    with pytest.raises(UserError, match=r"(?s)image_size: it is 1;.*epochs is 0;"):
+        read_all(path)
+
+
+def test_a_missing_file_is_named_with_the_way_out(tmp_path: Path):
+    with pytest.raises(UserError, match=r"params\.yaml is missing; copy one from profiles/"):
+        read_all(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("profile", sorted((ROOT / "profiles").iterdir()), ids=lambda p: p.name)
+def test_every_profile_follows_the_schema(profile: Path):
+    assert read_all(profile).variants
+
+
+def test_the_committed_parameters_are_the_demos():
+    assert (ROOT / "params.yaml").read_bytes() == (ROOT / "profiles/demo.yaml").read_bytes()
+
+
+def test_the_pets_profile_has_the_notebooks_hyperparameters():
+    pets = read_all(ROOT / "profiles/pets.yaml")
+    assert (pets.seed, pets.dataset.image_size, pets.precision) == (27, (224, 224), "auto")
+    assert pets.dataset.splits.train == "train[:85%]"
+    assert pets.dataset.splits.validation == "train[85%:]"
+    # What the notebook has not is off.
+    assert pets.train == Train(
+        epochs=20, batch_size=32, learning_rate=1e-3, weight_decay=1e-4, dropout=0.5
+    )
+
+
+def test_a_variant_may_switch_off_what_train_switches_on():
+    train = Train(epochs=9, batch_size=8, learning_rate=1, weight_decay=0, dropout=0, patience=3)
+    variant = Variant(stride=8, parent="backbone", patience=None)
+    assert variant.training(train).patience is None
+    assert Variant(stride=8, parent="backbone").training(train).patience == 3
+
+
+def test_a_label_cannot_be_ignored_and_a_class(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "profiles/pets.yaml").read_text().replace("ignore: []", "ignore: [3]"))
+    with pytest.raises(UserError, match=r"ignore and classes both hold \[3\]"):
+        read_all(path)
+
+
+def test_scientific_notation_is_a_number_as_it_is_for_dvc(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    path.write_text(DEMO.replace("learning_rate: 0.01", "learning_rate: 3e-4"))
+    assert read("train", Train, path).learning_rate == 3e-4
+
+
+@pytest.mark.parametrize("profile", sorted((ROOT / "profiles").iterdir()), ids=lambda p: p.name)
+def test_a_section_read_alone_is_that_of_the_whole_file(profile: Path):
+    whole = read_all(profile)
+    for section in Params.model_fields:
+        schema = get_type_hints(Params, include_extras=True)[section]
+        default = Params.model_fields[section].default
+        assert read(section, schema, profile, default) == getattr(whole, section)
+    for name, variant in whole.variants.items():
+        assert read(f"variants.{name}", Variant, profile) == variant
+
+
+def test_a_mistake_in_a_section_read_alone_is_named(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    path.write_text(DEMO.replace("size: 128", "size: 1"))
+    with pytest.raises(UserError, match=r"params\.yaml: dataset\.image_size: it is 1; it should b"):
+        read("dataset", AnySource, path)
+
+
+def test_a_section_is_read_without_looking_at_the_others(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump({"train": yaml.safe_load(DEMO)["train"], "evaluate": 3}))
+    assert read("train", Train, path).epochs == 12
+
+
+def test_a_variant_s_own_settings_come_before_those_of_train():
+    variant = Variant(stride=8, parent="backbone", epochs=3)
+    train = Train(epochs=20, batch_size=32, learning_rate=1e-3, weight_decay=1e-4, dropout=0.5)
+    assert variant.training(train) == train.model_copy(update={"epochs": 3})

@@ -1,0 +1,245 @@
+"""Prediction: any picture, at its own size, in tiles where it is large."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from commands.predict import segmenter
+from commands.predict.segmenter import Segmenter, class_map, tiles
+from stages.prepare.sources import demo
+from stages.shared.networks import vgg
+from stages.shared.results.overlay import colours
+from stages.shared.runtime.errors import UserError
+from tests.conftest import Project
+
+ORIENTATION = 0x0112
+
+
+def drawn(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """A picture of the demo's generator, uint8 (height, width, 3)."""
+    return demo.draw((height, width), (1, seed))[0]
+
+
+@pytest.fixture
+def segment(built_project: Project, monkeypatch):
+    """Makes segmenters of the built project's variants."""
+    monkeypatch.chdir(built_project.folder)
+    return Segmenter
+
+
+@pytest.mark.parametrize("variant", ["fcn8s", "fcn8s-finetuned"])
+def test_tiles_give_what_the_whole_picture_gives(variant: str, segment):
+    picture = drawn(1100, 900)
+    whole = segment(variant, scale=1.0)(picture)
+    in_tiles = segment(variant, scale=1.0, tile=640)
+    assert max(picture.shape) > in_tiles.tile
+    assert len(np.unique(whole)) > 1
+    assert (in_tiles(picture) == whole).mean() >= 0.9999
+
+
+def test_tiles_and_another_scale_go_together(segment):
+    picture = drawn(700, 1400)
+    whole = segment("fcn8s", scale=0.6)(picture)
+    in_tiles = segment("fcn8s", scale=0.6, tile=544)
+    assert whole.shape == (700, 1400)
+    assert (in_tiles(picture) == whole).mean() >= 0.999
+
+
+@pytest.mark.parametrize("size", [(64, 64), (1000, 700), (129, 4096)], ids=str)
+def test_tiles_cover_each_pixel_once_with_the_margin_around_it(size: tuple[int, int]):
+    covered = np.zeros(size, int)
+    for tile in tiles(size, core=128, margin=256):
+        covered[tile.kept] += 1
+        for read, kept, length in zip(tile.read, tile.kept, size, strict=True):
+            assert read.start == max(kept.start - 256, 0)
+            assert read.stop == min(kept.start + 128 + 256, length)
+            assert read.start % vgg.COARSEST_STRIDE == 0
+    assert (covered == 1).all()
+
+
+def test_a_tile_that_is_smaller_than_what_the_network_sees_is_refused(segment):
+    with pytest.raises(UserError, match=r"a tile of 512 pixels is too small.*take 544 or more"):
+        segment("fcn8s", tile=512)
+
+
+def test_vgg19_reaches_as_far_as_its_gradient():
+    """The logits of a pixel depend on no picture beyond `reach`."""
+    import tensorflow as tf
+
+    backbone = vgg.backbone(width=1 / 64, seed=0)
+    side = 1024
+    picture = tf.Variable(np.random.default_rng(0).uniform(0, 255, (1, side, side, 3)), tf.float32)
+    with tf.GradientTape() as tape:
+        # The scores that bilinear upsampling reads for the pixel in the middle.
+        activation = tf.reduce_sum(backbone(picture)["fc7"][:, 15:17, 15:17])
+    rows = np.flatnonzero(np.abs(tape.gradient(activation, picture)).sum(axis=(0, 2, 3)))
+    # The pixel's tile begins at a multiple of 32.
+    assert 512 - rows.min() <= vgg.reach("vgg19")
+    assert rows.max() - 511 <= vgg.reach("vgg19")
+
+
+def test_logits_are_resized_as_pillow_does_and_compared_class_by_class():
+    logits = np.random.default_rng(0).normal(size=(9, 7, 4)).astype(np.float32)
+    planes = [
+        np.asarray(Image.fromarray(logits[..., c]).resize((50, 30), Image.Resampling.BILINEAR))
+        for c in range(4)
+    ]
+    np.testing.assert_array_equal(class_map(logits, (30, 50)), np.argmax(planes, axis=0))
+    np.testing.assert_array_equal(class_map(logits, (9, 7)), logits.argmax(axis=-1))
+
+
+def test_a_picture_goes_through_at_the_size_that_it_had_in_training(segment):
+    made = segment("fcn8s")
+    assert made.dataset.image_size == (64, 64)
+    assert made.resized(drawn(100, 50)).shape == (64, 64, 3)
+    for fit, expected in (("pad", (64, 32, 3)), ("crop", (128, 64, 3))):
+        made.dataset = made.dataset.model_copy(update={"fit": fit})
+        assert made.resized(drawn(100, 50)).shape == expected
+
+
+def test_an_unknown_variant_is_named_with_those_there_are(segment):
+    with pytest.raises(UserError, match=r"'fcn4s' is no trained variant; models/ has fcn16s, fcn3"):
+        segment("fcn4s")
+    assert segmenter.trained_variants() == ["fcn16s", "fcn32s", "fcn8s", "fcn8s-finetuned"]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of pictures of many kinds and sizes, one of them broken."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "deeper").mkdir()
+    Image.fromarray(drawn(80, 120)).save(folder / "a.png")
+    Image.fromarray(drawn(64, 64, 1)).save(folder / "a.jpg")
+    Image.fromarray(drawn(90, 60, 2)).convert("L").save(folder / "deeper/grün & <b>.tif")
+    Image.fromarray(drawn(90, 61, 3)).convert("P").save(folder / "deeper/palette.gif")
+    alpha = np.dstack([drawn(40, 40, 4), np.full((40, 40), 7, np.uint8)])
+    Image.fromarray(alpha).save(folder / "alpha.webp", lossless=True)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    Image.fromarray(drawn(50, 100, 5)).save(folder / "turned.png", exif=exif)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    (folder / "notes.txt").write_text("no picture, and not named as one")
+    (folder / ".hidden.png").write_bytes(b"")
+    return folder
+
+
+SIZES = {
+    "a.png": (120, 80),
+    "a.jpg": (64, 64),
+    "deeper/grün & <b>.tif": (60, 90),
+    "deeper/palette.gif": (61, 90),
+    "alpha.webp": (40, 40),
+    "turned.png": (50, 100),
+}
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_of_pictures_becomes_masks_of_their_sizes(
+    built_project: Project, pictures: Path, tmp_path: Path, monkeypatch
+):
+    out = tmp_path / "out"
+    done = built_project.stage(
+        "predict", "--variant", "fcn8s", "--out", str(out), "--overlays", str(pictures), check=False
+    )
+    assert done.returncode == 1
+    assert f"error: {pictures}/broken.jpg: the picture does not decode" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert f"6 of 7 pictures segmented, in {out}/" in done.stdout
+
+    classes = rows(out / "classes.csv")
+    assert [row["class"] for row in classes] == list(demo.CLASSES)
+    monkeypatch.chdir(built_project.folder)
+    made = Segmenter("fcn8s")
+    shares = {row["picture"]: row for row in rows(out / "shares.csv")}
+    assert len(shares) == len(SIZES)
+    for name, size in SIZES.items():
+        # Of two that differ in their suffix alone, each keeps it.
+        stem = name if name.startswith("a.") else name.rpartition(".")[0]
+        with Image.open(out / f"{stem}.png") as mask, Image.open(pictures / name) as picture:
+            assert (mask.mode, mask.size) == ("P", size)
+            labels = np.asarray(mask)
+            palette = np.array(mask.getpalette()).reshape(-1, 3)
+            np.testing.assert_array_equal(palette[: len(classes)], colours(len(classes)))
+            if not name.startswith("turned"):
+                np.testing.assert_array_equal(labels, made(np.asarray(picture.convert("RGB"))))
+        with Image.open(out / f"{stem}.overlay.jpg") as overlay:
+            assert overlay.size == size
+        row = shares[str(pictures / name)]
+        assert (int(row["width"]), int(row["height"])) == size
+        for index, class_name in enumerate(demo.CLASSES):
+            assert float(row[class_name]) == pytest.approx((labels == index).mean(), abs=1e-6)
+
+
+def test_a_picture_is_turned_as_its_exif_says(
+    built_project: Project, pictures: Path, tmp_path: Path, monkeypatch
+):
+    picture = str(pictures / "turned.png")
+    built_project.command("predict", "--variant", "fcn32s", "--out", str(tmp_path), picture)
+    monkeypatch.chdir(built_project.folder)
+    expected = Segmenter("fcn32s")(np.rot90(drawn(50, 100, 5), -1).copy())
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "turned.png")), expected)
+
+
+MISTAKES = {
+    "no such picture": (["--out", "out", "nowhere.jpg"], "nowhere.jpg is no file or folder"),
+    "a folder without pictures": (["--out", "out", "stages"], "stages/ holds no picture"),
+    "a variant of another project": (
+        ["--variant", "fcn4s", "--out", "out", "{pictures}"],
+        "'fcn4s' is no trained variant",
+    ),
+    "a picture that would be overwritten": (
+        ["--out", "{pictures}", "{pictures}/turned.png"],
+        "turned.png is a picture of yours; take another --out",
+    ),
+    "the folder of the pictures": (
+        ["--out", "{pictures}", "{pictures}"],
+        "where your pictures are; take another",
+    ),
+    "two pictures of one name": (
+        ["--out", "out", "{pictures}/a.png", "{pictures}/../copy/a.png"],
+        "would both become out/a.png.png",
+    ),
+    "an output that is a file": (
+        ["--out", "params.yaml", "{pictures}"],
+        "params.yaml can't be written: File exists; take another --out",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_before_anything_is_written(
+    mistake: str, built_project: Project, pictures: Path, monkeypatch
+):
+    from commands.predict import command as predict
+
+    arguments, message = MISTAKES[mistake]
+    copy = pictures.parent / "copy"
+    copy.mkdir(exist_ok=True)
+    (copy / "a.png").write_bytes((pictures / "a.png").read_bytes())
+    monkeypatch.chdir(built_project.folder)
+    given = [argument.format(pictures=pictures) for argument in arguments]
+    parsed = predict.parser().parse_args(
+        given if "--variant" in given else ["--variant", "fcn8s", *given]
+    )
+    with pytest.raises(UserError, match=message):
+        predict.predict(parsed)
+    assert not Path("out").exists()
+
+
+def test_masks_in_the_folder_of_the_pictures_are_no_pictures(pictures: Path, tmp_path: Path):
+    from commands.predict import command as predict
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(drawn(40, 40)).save(folder / "a.jpg")
+    (folder / "masks").mkdir()
+    Image.fromarray(drawn(40, 40)).save(folder / "masks/a.png")
+    found = predict.tasks([folder], folder / "masks")
+    assert found == [predict.Task(folder / "a.jpg", Path("a"))]

@@ -1,0 +1,40 @@
+"""`python -m stages.reproduce`, on the tiny project; and what the bytes do not depend on."""
+
+import csv
+import re
+
+import pytest
+import yaml
+
+from tests.conftest import Project
+
+
+def verdicts(printed: str) -> dict[str, str]:
+    """What it says of each stage, in the last comparison."""
+    last = printed.rpartition("\nagainst ")[2]
+    return dict(re.findall(r"^  (\S+) +(same|differs: .+)$", last, re.MULTILINE))
+
+
+def test_every_stage_writes_the_same_bytes_again(project: Project):
+    done = project.run("python", "-m", "commands.reproduce")
+    lock = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
+    assert verdicts(done.stdout) == dict.fromkeys(lock, "same")
+    assert "every stage writes the same bytes" in done.stdout
+    assert project.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_one_core_writes_what_two_do(project: Project):
+    before = project.digests("data", "reports")
+    project.run("taskset", "--cpu-list", "0", "dvc", "repro", "--force", "--single-item", "prepare")
+    assert project.digests("data", "reports") == before
+
+
+def test_the_order_of_the_pictures_does_not_depend_on_the_shards(project: Project):
+    """Sums over the shards are rounded elsewhere, so not all bits are the same; the order is."""
+    path = project.folder / "reports/fcn16s/history.csv"
+    before = list(csv.reader(path.open()))
+    project.set_params({"dataset.shard_size": 5})
+    project.run("dvc", "repro", "train@fcn16s")
+    again = list(csv.reader(path.open()))
+    for row, row_before in zip(again[1:], before[1:], strict=True):
+        assert list(map(float, row)) == pytest.approx(list(map(float, row_before)), abs=1e-4)

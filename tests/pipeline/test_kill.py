@@ -1,0 +1,201 @@
+"""Stages that are killed anywhere, or stopped: what they leave, and what `dvc repro` then makes."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from stages.shared.runtime import outputs
+from tests.conftest import FAULTS, ROOT, Project, copy_project
+
+# How often each stage is to be killed; one that goes on may be done before that.
+KILLS = {
+    "prepare": 4,
+    "backbone": 2,
+    "features": 4,
+    "train@fcn32s": 2,
+    "train@fcn16s": 2,
+    "train@fcn8s": 3,
+    "train@fcn8s-finetuned": 3,
+    "evaluate@fcn32s": 2,
+    "evaluate@fcn8s-finetuned": 1,
+    "compare": 2,
+    "export@fcn32s": 2,
+}
+
+
+def outs(project: Project) -> dict[str, str]:
+    """Digests of all that the stages write; DVC orders its .gitignore files as it goes."""
+    digests = project.digests("data", "models", "reports")
+    return {path: digest for path, digest in digests.items() if not path.endswith(".gitignore")}
+
+
+def is_progress(project: Project, path: str, whole: Project) -> bool:
+    """Whether a file shows how far a training is: the first epochs of its history, or a summary."""
+    if Path(path).name not in ("history.csv", "training.json"):
+        return False
+    history = Path(path).with_name("history.csv")
+    so_far, all_rows = ((p.folder / history).read_text() for p in (project, whole))
+    return all_rows.startswith(so_far)
+
+
+def kills(counts: Path) -> list[tuple[str, int, bool]]:
+    """Stage, number of the thing that it does not do any more, and whether dvc dies with it."""
+    chosen = random.Random(27)
+    plan = []
+    for stage, times in KILLS.items():
+        things = int((counts / stage).read_text())
+        # One in each part of the stage's life.
+        for part in range(times):
+            number = chosen.randint(things * part // times + 1, things * (part + 1) // times)
+            plan.append((stage, number, chosen.random() < 0.3))
+    return plan
+
+
+def test_wherever_it_is_killed_the_outs_are_whole_and_in_the_end_the_same(
+    built_project: Project, tmp_path: Path
+):
+    expected = outs(built_project)
+    project = copy_project(tmp_path / "project")
+    killed, went_on = [], 0
+    for stage, number, group in kills(built_project.counts):
+        fault = {"FAULT_AT": f"{stage}:{number}"} | ({"FAULT_GROUP": "1"} if group else {})
+        done = project.run("dvc", "repro", stage, check=False, PYTHONPATH=str(FAULTS), **fault)
+        went_on += "going on" in done.stdout
+        if done.returncode == 0:
+            continue
+        killed.append(stage)
+        assert "Traceback" not in done.stderr
+        found = outs(project)
+        changed = {path for path in found.keys() & expected if found[path] != expected[path]}
+        damaged = {path for path in changed if not is_progress(project, path, built_project)}
+        assert not damaged, f"{stage}, thing {number}"
+    project.run("dvc", "repro")
+    assert outs(project) == expected
+    lock = (project.folder / "dvc.lock").read_text()
+    assert lock == (built_project.folder / "dvc.lock").read_text()
+    assert len(killed) >= 20
+    assert set(killed) == set(KILLS)
+    assert went_on >= 3
+
+
+@pytest.fixture
+def long_training(project: Project) -> Project:
+    """The built project, with a variant that would train for hours."""
+    project.set_params({"variants.fcn32s.epochs": 1_000_000})
+    yield project
+    shutil.rmtree(project.folder / "models/.partial", ignore_errors=True)
+
+
+def start_training(project: Project, *command: str) -> subprocess.Popen:
+    """A command that trains, once it has finished some epochs; its standard error is shut."""
+    process = project.start(*command)
+    for line in process.stderr:
+        if re.match(r"train fcn32s: .* [1-9]\d*/1000000", line):
+            return process
+    raise AssertionError(process.stdout.read())
+
+
+def interrupt(process: subprocess.Popen) -> tuple[str, str]:
+    """Press Ctrl-C; what the command still said within 5 seconds."""
+    os.killpg(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=5)
+    assert process.returncode > 0
+    assert "Traceback" not in stderr
+    return stdout, stderr
+
+
+def test_ctrl_c_says_where_a_training_stands_and_the_next_run_goes_on_there(
+    long_training: Project,
+):
+    process = start_training(long_training, "python", "-m", "stages.train", "fcn32s")
+    _, stderr = interrupt(process)
+    said = r"stopped; (\d+) of 1000000 epochs are finished and kept, and `dvc repro` goes on"
+    kept = re.search(said, stderr)[1]
+    process = start_training(long_training, "dvc", "repro", "train@fcn32s")
+    stdout, stderr = interrupt(process)
+    assert re.search(said, stderr)
+    assert f"fcn32s: going on after epoch {kept} of 1000000" in stdout
+
+
+@pytest.mark.parametrize("place", [[], ["--temp"]], ids=["in the workspace", "in a folder"])
+def test_exp_show_tells_how_far_a_training_is_that_runs(place: list[str], long_training: Project):
+    command = ["dvc", "exp", "run", *place, "--name", "long", "train@fcn32s"]
+    process = start_training(long_training, *command)
+    try:
+        _, last_commit = json.loads(long_training.run("dvc", "exp", "show", "--json").stdout)
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+    (experiment,) = last_commit["experiments"]
+    assert experiment["executor"]["state"] == "running"
+    metrics = experiment["revs"][0]["data"]["metrics"]
+    summary = metrics["reports/fcn32s/training.json"]["data"]
+    assert 1 <= summary["epoch"] < 1_000_000
+    assert 0 <= summary["val_mean_iou"] <= summary["best_val_mean_iou"] <= 1
+
+
+def test_another_parameter_drops_what_an_interrupted_training_has_kept(long_training: Project):
+    interrupt(start_training(long_training, "python", "-m", "stages.train", "fcn32s"))
+    long_training.set_params({"variants.fcn32s.epochs": 2, "variants.fcn32s.dropout": 0.1})
+    done = long_training.stage("train", "fcn32s")
+    assert "going on" not in done.stdout
+    assert not (long_training.folder / "models/.partial").exists()
+
+
+def test_two_runs_at_once_never_write_the_same_output(long_training: Project):
+    first = start_training(long_training, "dvc", "repro", "train@fcn32s")
+    second = long_training.run("dvc", "repro", "train@fcn32s", check=False)
+    assert second.returncode > 0
+    assert re.search(r"is busy, it is being blocked by:|Unable to acquire lock", second.stderr)
+    by_hand = long_training.stage("train", "fcn32s", check=False)
+    assert by_hand.returncode == 1
+    assert "another process is writing models/fcn32s; wait until it is done" in by_hand.stderr
+    interrupt(first)
+
+
+BUSY = """
+import ctypes
+from stages.shared.runtime import start, stopping
+
+with start.in_plain_words(stopping.standing):
+    stopping.stands("2 finished shards are kept")
+    mutex = ctypes.create_string_buffer(64)
+    library = ctypes.{library}(None)
+    library.pthread_mutex_lock(mutex)
+    print("busy", flush=True)
+    library.pthread_mutex_lock(mutex)
+"""
+
+
+@pytest.mark.parametrize("library", ["CDLL", "PyDLL"])
+def test_ctrl_c_ends_a_stage_that_is_deep_in_a_library(library: str):
+    """A signal does not end the wait; with PyDLL all threads of Python wait along."""
+    command = [sys.executable, "-c", BUSY.format(library=library)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=-1, text=True)
+    assert process.stdout.readline() == "busy\n"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=5)
+    assert process.returncode != 0
+    assert "stopped; 2 finished shards are kept, and `dvc repro` goes on from there" in stderr
+
+
+def test_what_was_kept_is_dropped_when_code_or_data_changed(tmp_path: Path, monkeypatch):
+    code = tmp_path / "code.py"
+    code.write_text("before")
+    module = ModuleType("stages.made_up")
+    module.__file__ = str(code)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    before = outputs.origin("data", 1)
+    assert outputs.origin("data", 1) == before
+    assert outputs.origin("other data", 1) != before
+    code.write_text("after")
+    assert outputs.origin("data", 1) != before

@@ -1,0 +1,82 @@
+"""The real `dvc` on a tiny copy of the project: which stage runs when."""
+
+import json
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, Project
+
+VARIANTS = ["fcn32s", "fcn16s", "fcn8s", "fcn8s-finetuned"]
+TRAIN = [f"train@{name}" for name in VARIANTS]
+EVALUATE = [f"evaluate@{name}" for name in VARIANTS]
+FINER = [*TRAIN[1:], *EVALUATE[1:], "compare"]
+# The tiny project exports one variant.
+EXPORT = ["export@fcn32s"]
+ALL = ["check", "prepare", "backbone", "features", *TRAIN, *EVALUATE, "compare", *EXPORT]
+
+# After changing this, these run. `check` reads all of params.yaml, so it runs after every edit;
+# what it writes never changes, so nothing follows from it.
+REBUILDS = {
+    "one key of one variant": ({"variants.fcn16s.dropout": 0.25}, FINER),
+    "train.learning_rate": ({"train.learning_rate": 0.02}, [*TRAIN, *EVALUATE, "compare", *EXPORT]),
+    "an evaluate key": ({"evaluate.split": "validation"}, [*EVALUATE, "compare", *EXPORT]),
+    "a compare key": ({"compare.opacity": 0.3}, ["compare"]),
+    "image_size": (
+        {"dataset.image_size": [48, 64]},
+        ["prepare", "features", *TRAIN, *EVALUATE, "compare", *EXPORT],
+    ),
+}
+
+
+def test_the_first_run_runs_every_stage_and_the_second_none(project: Project):
+    assert project.repro() == []
+    lock = yaml.safe_load((project.folder / "dvc.lock").read_text())
+    assert sorted(lock["stages"]) == sorted(ALL)
+    assert project.run("git", "status", "--porcelain").stdout == ""
+
+
+@pytest.mark.parametrize("change", REBUILDS)
+def test_only_what_depends_on_a_change_runs(change: str, project: Project):
+    changes, expected = REBUILDS[change]
+    project.set_params(changes)
+    assert sorted(project.repro()) == sorted(["check", *expected])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dataset.splits.validation": 2},
+        {"dataset": yaml.safe_load((ROOT / "profiles/pets.yaml").read_text())["dataset"]},
+    ],
+    ids=["the split", "the data source"],
+)
+def test_prepare_alone_reads_where_the_data_comes_from(changes: dict, project: Project):
+    """Together with the row for `image_size`: what follows a change of prepare is the same."""
+    project.set_params(changes)
+    status = json.loads(project.run("dvc", "status", "--json").stdout)
+    assert set(status) == {"check", "prepare"}
+
+
+def test_back_to_an_earlier_value_is_restored_and_not_computed(project: Project):
+    before = project.digests("data", "models", "reports")
+    original = (project.folder / "params.yaml").read_bytes()
+    project.set_params({"variants.fcn8s.epochs": 1})
+    project.repro()
+    assert project.digests("data", "models", "reports") != before
+    (project.folder / "params.yaml").write_bytes(original)
+    assert project.repro() == []
+    assert project.digests("data", "models", "reports") == before
+
+
+def test_a_new_entry_in_params_is_a_new_variant_and_leaves_with_it(project: Project):
+    project.set_params({"variants.fcn8s-direct": {"stride": 8, "parent": "fcn32s"}})
+    assert project.repro() == ["check", "train@fcn8s-direct", "evaluate@fcn8s-direct", "compare"]
+    curves = (project.folder / "reports/comparison/curves.csv").read_text()
+    assert "\nfcn8s-direct,0," in curves
+
+    project.run("git", "checkout", "--quiet", "params.yaml")
+    done = project.run("dvc", "repro")
+    former = "data/evaluation/fcn8s-direct models/fcn8s-direct reports/fcn8s-direct"
+    assert f"rm -r {former}" in done.stdout
+    assert "fcn8s-direct" not in (project.folder / "reports/comparison/curves.csv").read_text()

@@ -1,0 +1,143 @@
+"""reports/dataset/: what it tells of a data set, and the warnings that name files."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.prepare import settings as dataset_settings
+from stages.prepare import stage
+from stages.shared.records.dataset import Dataset
+from stages.shared.runtime.errors import UserError
+from tests.conftest import write_params
+
+FOLDERS = {"by": "folder", "train": "train", "validation": "val", "test": "test"}
+NASTY = "<img src=x onerror=alert(1)> & co"
+
+
+def save(root: Path, name: str, image: np.ndarray, mask: np.ndarray) -> None:
+    for kind, pixels in (("images", image), ("masks", mask)):
+        path = root / kind / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+
+
+def picture(seed: int, size: tuple[int, int] = (40, 40)) -> tuple[np.ndarray, np.ndarray]:
+    """A picture of noise and a mask whose right half is of label 1."""
+    image = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    mask = np.zeros(size, np.uint8)
+    mask[:, size[1] // 2 :] = 1
+    return image, mask
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two pictures a split, without a fault."""
+    for number, name in enumerate(f"{s}/{n}" for s in ("train", "val", "test") for n in "ab"):
+        save(tmp_path, name, *picture(number))
+    return tmp_path
+
+
+def prepare(root: Path, monkeypatch, **changes: object) -> tuple[Dataset, str]:
+    """Run the stage on the folder; what the records hold, and the page."""
+    values = {
+        "source": "folder",
+        "root": str(root),
+        "pictures": "images/*/*.png",
+        "masks": "masks/*/*.png",
+        "splits": FOLDERS,
+        "classes": {0: "ground", 1: NASTY},
+        "ignore": [255],
+        "image_size": 32,
+        "shard_size": 4,
+        "bad_pictures": "stop",
+    }
+    settings = dataset_settings.FolderSource.model_validate(values | changes)
+    monkeypatch.chdir(root)
+    write_params(settings, seed=27)
+    stage.prepare()
+    return Dataset.load(), Path("reports/dataset/index.html").read_text(encoding="utf-8")
+
+
+def warnings(page: str) -> dict[str, list[str]]:
+    """The warnings of a page: heading, and what is listed."""
+    blocks = re.findall(r'<div class="warning"><b>(.*?)</b>(.*?)</div>', page, re.DOTALL)
+    return {head: re.findall("<li>(.*?)</li>", listed) for head, listed in blocks}
+
+
+def test_the_page_of_a_sound_data_set(root: Path, monkeypatch):
+    dataset, page = prepare(root, monkeypatch)
+    assert warnings(page) == {}
+    assert "No warnings." in page
+    for split in ("train", "validation", "test"):
+        assert re.search(rf"<td>{split}<td>2<td>0", page)
+        assert dataset.pixel_share[split] == {"ground": 0.5, NASTY: 0.5}
+    assert page.count("50.00%") == 6
+    assert "All are 40 wide, 40 high." in page
+    shown = re.findall(r'<img[^>]* src="([^"]+)"', page)
+    assert len(shown) == 7
+    for file in shown:
+        with Image.open(root / "reports/dataset" / file) as image:
+            image.load()
+
+
+def test_names_are_text_and_never_html(root: Path, monkeypatch):
+    save(root, f"train/{NASTY}", *picture(9))
+    page = prepare(root, monkeypatch)[1]
+    assert "&lt;img src=x onerror=alert(1)&gt; &amp; co" in page
+    assert "<img src=x" not in page
+
+
+def test_warnings_name_the_files(root: Path, monkeypatch, capsys):
+    save(root, "test/copy", *picture(0))
+    save(root, "train/wide", *picture(10, (20, 200)))
+    image, mask = picture(11)
+    save(root, "train/plain", image, np.zeros_like(mask))
+    save(root, "val/void", picture(12)[0], np.full_like(mask, 255))
+    for name in "ab":
+        save(root, f"val/{name}", picture(ord(name))[0], np.zeros_like(mask))
+    save(root, "train/new", picture(13)[0], np.full_like(mask, 7))
+    found = warnings(prepare(root, monkeypatch, bad_pictures="skip")[1])
+    assert found == {
+        "the same picture in more than one split (1)": [
+            "train: images/train/a.png, test: images/test/copy.png"
+        ],
+        "classes without a pixel in the split validation (1)": [
+            "&lt;img src=x onerror=alert(1)&gt; &amp; co"
+        ],
+        "masks of a single class (3)": [
+            "train: images/train/plain.png",
+            "validation: images/val/a.png",
+            "validation: images/val/b.png",
+        ],
+        "masks without a pixel that counts (1)": ["validation: images/val/void.png"],
+        "pictures whose aspect is far from the others&#x27;: they will be squeezed (1)": [
+            "train: images/train/wide.png, 200 x 20"
+        ],
+        "pictures left out, for dataset.bad_pictures is skip (1)": [
+            "train: images/train/new.png: the mask holds labels without a class: 7; name them in "
+            "dataset.classes, or list them in dataset.ignore (its mask is masks/train/new.png)"
+        ],
+    }
+    printed = capsys.readouterr().out
+    assert "warning: the same picture in more than one split: train: images/train/a.png" in printed
+    assert "see reports/dataset/index.html" in printed
+
+
+def test_a_split_that_stays_empty_is_named(root: Path, monkeypatch):
+    fractions = {"by": "fraction", "train": 0.5, "validation": 0.01, "test": 0.49}
+    with pytest.raises(UserError, match=r"splits\.validation is 0\.01, which leaves no picture"):
+        prepare(root, monkeypatch, splits=fractions)
+
+
+def test_the_padding_of_a_picture_counts_nowhere(root: Path, monkeypatch):
+    image, mask = picture(20, (40, 20))
+    mask[:, 10:] = 1
+    mask[:10] = 1
+    save(root, "train/high", image, mask)
+    dataset, _ = prepare(root, monkeypatch, fit="pad")
+    # 32 x 32 twice, half of each class, and 32 x 16, of which 5/8 are of class 1.
+    of_one = (2 * 512 + 512 * 5 / 8) / (2 * 1024 + 512)
+    assert dataset.pixel_share["train"][NASTY] == pytest.approx(of_one, abs=1e-6)

@@ -1,0 +1,92 @@
+"""docs/formats.md: its examples, run as they stand on the tiny project, read what is there."""
+
+import csv
+import hashlib
+import json
+import re
+
+import numpy as np
+import pytest
+
+from stages.shared.networks import vgg
+from stages.shared.records.dataset import Dataset
+from stages.shared.records.shards import PictureReader
+from tests.conftest import ROOT, Project
+
+PAGE = (ROOT / "docs/formats.md").read_text(encoding="utf-8")
+RECORD, FEATURES = re.findall(r"^```python\n(.+?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def run(example: str) -> dict:
+    """Run an example; the names that it leaves."""
+    names: dict = {}
+    exec(compile(example, "docs/formats.md", "exec"), names)
+    return names
+
+
+def test_the_examples_use_nothing_of_this_project():
+    assert "stages" not in RECORD + FEATURES
+
+
+def test_a_record_is_read(in_project: Project):
+    found = run(RECORD)
+    images, masks = PictureReader(Dataset.load(), "train").take(np.array([0]))
+    assert found["name"] == "train-00000"
+    np.testing.assert_array_equal(found["image"], images[0])
+    np.testing.assert_array_equal(found["mask"], masks[0])
+
+
+def test_features_are_the_backbone_s_activations_to_half_a_step(in_project: Project):
+    found = run(FEATURES)
+    images, _ = PictureReader(Dataset.load(), "train").take(np.array([0]))
+    expected = vgg.load()(images)["fc7"].numpy()[0]
+    assert expected.max() > 0
+    error = np.abs(found["first"] - expected)
+    assert (error <= found["steps"][0] * 0.501 + 1e-4 * expected.max()).all()
+
+
+@pytest.mark.parametrize(
+    "file, keys",
+    [
+        ("data/dataset.json", "source image_size fit classes pixel_share shards left_out"),
+        (
+            "data/features/features.json",
+            "records backbone precision image_size classes taps shards",
+        ),
+        ("models/backbone/backbone.json", "network width weights"),
+        ("models/fcn8s/head.json", "stride channels classes backbone weights"),
+        ("data/evaluation/fcn8s/summary.json", "split records predictions iou history"),
+    ],
+)
+def test_json_files_hold_the_keys_that_the_page_names(file: str, keys: str, in_project: Project):
+    content = json.loads((in_project.folder / file).read_text())
+    assert list(content) == ["schema_version", *keys.split(), "digest"]
+    assert content["schema_version"] == 2
+    for key in keys.split():
+        assert f"`{key}`" in PAGE
+
+
+def test_digests_are_what_sha256sum_prints(in_project: Project):
+    for file, digests in {
+        "models/backbone/backbone.weights.h5": "models/backbone/backbone.json",
+        "models/fcn8s/head.weights.h5": "models/fcn8s/head.json",
+    }.items():
+        found = hashlib.sha256((in_project.folder / file).read_bytes()).hexdigest()
+        assert json.loads((in_project.folder / digests).read_text())["weights"] == found
+
+
+def test_tables_have_the_columns_that_the_page_names(in_project: Project):
+    reports = in_project.folder / "reports"
+    measures = ["loss", "mean_iou", "pixel_accuracy"]
+    history = ["epoch", *measures, *(f"val_{measure}" for measure in measures)]
+    columns = {
+        "fcn8s/confusion.csv": ["truth", "predicted", "pixels", "share"],
+        "fcn8s/history.csv": history,
+        "comparison/curves.csv": ["variant", *history],
+        "comparison/iou.csv": ["variant", "class", "iou"],
+    }
+    for file, expected in columns.items():
+        with (reports / file).open(newline="") as table:
+            assert next(csv.reader(table)) == expected
+    metrics = json.loads((reports / "fcn8s/metrics.json").read_text())
+    assert all(f"`{key}`" in PAGE for key in metrics)

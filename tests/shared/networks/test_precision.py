@@ -1,0 +1,56 @@
+"""Which dtype policy `precision: auto` takes."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from stages.shared.networks import devices, precision
+
+CPUINFO = "processor\t: 0\nflags\t\t: fpu sse avx2 {}\n\nprocessor\t: 1\nflags\t\t: fpu\n"
+
+
+@pytest.fixture
+def on_a_cpu(monkeypatch) -> None:
+    monkeypatch.setattr(devices, "gpus", list)
+
+
+@pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16"])
+def test_a_cpu_with_bfloat16_uses_it(flag: str, on_a_cpu, tmp_path: Path, monkeypatch):
+    (tmp_path / "cpuinfo").write_text(CPUINFO.format(flag))
+    flags = precision.cpu_flags(tmp_path / "cpuinfo")
+    assert flags == {"fpu", "sse", "avx2", flag}
+    monkeypatch.setattr(precision, "cpu_flags", lambda: flags)
+    assert precision.policy("auto") == "mixed_bfloat16"
+
+
+def test_another_cpu_computes_in_float32(on_a_cpu, tmp_path: Path, monkeypatch):
+    assert precision.cpu_flags(tmp_path / "missing") == set()
+    monkeypatch.setattr(precision, "cpu_flags", lambda: {"avx2"})
+    assert precision.policy("auto") == "float32"
+
+
+@pytest.mark.parametrize(
+    "answer, expected",
+    [
+        ("echo 9.0", "mixed_bfloat16"),
+        ("echo 8.0", "mixed_bfloat16"),
+        ("echo 8.6; echo 7.5", "mixed_float16"),
+        ("echo 7.0", "mixed_float16"),
+        ("exit 9", "mixed_float16"),
+    ],
+)
+def test_a_gpu_uses_bfloat16_from_compute_capability_8_on(
+    answer: str, expected: str, tmp_path: Path, monkeypatch
+):
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text(f"#!/bin/sh\n{answer}\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(devices, "gpus", lambda: ["gpu:0"])
+    assert precision.policy("auto") == expected
+
+
+@pytest.mark.parametrize("named", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_a_named_precision_is_taken_as_it_is(named: str):
+    assert precision.policy(named) == named

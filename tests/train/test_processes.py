@@ -1,0 +1,92 @@
+"""One network trained by two processes, as on two machines, on Keras's JAX backend."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from stages.shared.networks import devices
+from tests.conftest import Project, free_port
+
+NAME = "fcn8s-finetuned"
+
+
+@pytest.fixture
+def checkouts(built_project: Project, tmp_path: Path) -> list[Project]:
+    """Three checkouts of the built project, as far as training reads them."""
+    projects = [Project(tmp_path / name) for name in ("first", "second", "single")]
+    for project in projects:
+        kept = shutil.ignore_patterns(".git", "cache", "export")
+        shutil.copytree(built_project.folder, project.folder, ignore=kept)
+        # Batches of 4 and 2 pictures, and of 3 when validating: shares must be filled up.
+        project.set_params({f"variants.{NAME}.batch_size": 4, f"variants.{NAME}.epochs": 2})
+    return projects
+
+
+def together(number: int, port: int) -> dict[str, str]:
+    """What tells Keras of two processes, and which of them it is in."""
+    return {
+        "KERAS_BACKEND": "jax",
+        "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
+        devices.PROCESSES: "2",
+        devices.PROCESS: str(number),
+    }
+
+
+def history(project: Project) -> list[dict[str, float]]:
+    with (project.folder / f"reports/{NAME}/history.csv").open() as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def weights(project: Project) -> np.ndarray:
+    """All trained weights, in one row."""
+    found: list[np.ndarray] = []
+    for path in sorted((project.folder / "models" / NAME).rglob("*.h5")):
+        with h5py.File(path) as file:
+            file.visititems(
+                lambda _, item: (
+                    found.append(np.ravel(item)) if isinstance(item, h5py.Dataset) else None
+                )
+            )
+    return np.concatenate(found)
+
+
+def test_two_processes_train_a_network_as_one_does(checkouts: list[Project]):
+    pytest.importorskip("jax")
+    *pair, single = checkouts
+    port, train = free_port(), ("python", "-m", "stages.train", NAME)
+    running = [project.start(*train, **together(n, port)) for n, project in enumerate(pair)]
+    ended = [(process.communicate()[1], process.returncode) for process in running]
+    assert [code for _, code in ended] == [0, 0], ended
+    single.run(*train, KERAS_BACKEND="jax")
+
+    outs = (f"models/{NAME}", f"reports/{NAME}")
+    assert pair[0].digests(*outs) == pair[1].digests(*outs)
+    assert np.abs(weights(pair[0]) - weights(single)).max() < 1e-4
+    for row, expected in zip(history(pair[0]), history(single), strict=True):
+        # The batch that is filled up counts for more in the mean of the epoch's loss.
+        for key in expected.keys() - {"loss", "val_loss"}:
+            assert row[key] == pytest.approx(expected[key], abs=1e-3)
+    assert history(pair[0])[-1]["val_mean_iou"] != history(pair[0])[0]["val_mean_iou"]
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "message"),
+    [
+        (NAME, "tensorflow", "several processes need JAX"),
+        ("fcn8s", "jax", "fcn8s has train: head, which one process does in seconds"),
+    ],
+)
+def test_what_several_processes_can_t_train_is_said(
+    name: str, backend: str, message: str, checkouts: list[Project]
+):
+    if backend == "jax":
+        pytest.importorskip("jax")
+    alone = {"KERAS_BACKEND": backend, devices.PROCESSES: "2", devices.PROCESS: "0"}
+    done = checkouts[0].run("python", "-m", "stages.train", name, check=False, **alone)
+    assert done.returncode == 1
+    assert f"error: {devices.PROCESSES} is 2" in done.stderr
+    assert message in done.stderr

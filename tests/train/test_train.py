@@ -1,0 +1,228 @@
+"""Training and evaluation on stored activations of the tiny project."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from stages.evaluate import stage as evaluate
+from stages.features import stage as features_stage
+from stages.shared.formats.features import FeatureReader, Features
+from stages.shared.networks import fcn, vgg
+from stages.shared.records import shards
+from stages.shared.records.dataset import Dataset
+from stages.shared.results import scores
+from stages.shared.runtime.paths import BACKBONE_DIR, MODELS_DIR
+from stages.train import progress
+from stages.train import stage as train
+from stages.train.batches import Batches
+from stages.train.metrics import MeanIoU, PixelAccuracy
+from tests.conftest import Project
+
+
+def history(name: str) -> list[dict[str, float]]:
+    return evaluate.read_history(name)
+
+
+def heads(project: Project) -> list[str]:
+    return [name for name, v in project.params["variants"].items() if v["train"] == "head"]
+
+
+def test_a_variant_from_stored_activations_and_the_whole_network_agree(in_project: Project):
+    (shard,) = Dataset.load().shards["test"]
+    batch = next(shards.batches(shard, (64, 64), 100))
+    for name in heads(in_project):
+        model, reader = evaluate.model_and_reader(name, "test")
+        inputs, masks = reader.take(np.arange(len(reader)))
+        np.testing.assert_array_equal(masks, batch.masks)
+        network = fcn.network(vgg.load(), fcn.load_head(MODELS_DIR / name))
+        stored, whole = model.predict_on_batch(inputs), network.predict_on_batch(batch.images)
+        np.testing.assert_allclose(stored, whole, atol=1e-2 * np.abs(whole).max())
+        assert (stored.argmax(-1) == whole.argmax(-1)).mean() > 0.995
+
+
+def test_the_report_holds_the_measures_of_the_predictions(in_project: Project):
+    classes = Features.load().classes
+    for name in in_project.params["variants"]:
+        metrics = json.loads(Path(f"reports/{name}/metrics.json").read_text())
+        model, reader = evaluate.model_and_reader(name, "test")
+        inputs, masks = reader.take(np.arange(len(reader)))
+        logits = model.predict_on_batch(inputs).astype(np.float64)
+        result = scores.score(scores.confusion(masks, logits.argmax(-1), len(classes)))
+        chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        loss = -np.log(np.take_along_axis(chances, masks[..., None].astype(int), -1)).mean()
+        assert metrics["loss"] == pytest.approx(loss, abs=2e-5)
+        for key in ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou"):
+            assert metrics[key] == pytest.approx(getattr(result, key), abs=1e-5)
+        assert list(metrics["iou"]) == classes
+
+
+def test_the_history_starts_at_epoch_0_with_what_the_parent_knows(in_project: Project):
+    for name, variant in in_project.params["variants"].items():
+        rows = history(name)
+        epochs = variant.get("epochs", in_project.params["train"]["epochs"])
+        assert [row["epoch"] for row in rows] == list(range(epochs + 1))
+        assert tuple(rows[0]) == progress.COLUMNS
+        if variant["parent"] == "backbone":
+            assert rows[0]["val_loss"] == pytest.approx(math.log(5), abs=1e-5)
+
+
+def test_a_network_starts_from_its_parent_s_best_epoch(in_project: Project):
+    best = max(history("fcn8s"), key=lambda row: row["val_mean_iou"])
+    start = history("fcn8s-finetuned")[0]
+    for key in ("val_loss", "val_mean_iou", "val_pixel_accuracy"):
+        assert start[key] == pytest.approx(best[key], abs=1e-2)
+
+
+def test_a_network_keeps_a_backbone_of_its_own_where_its_training_changed_it(in_project: Project):
+    assert not Path("models/fcn8s/backbone").exists()
+    in_project.set_params({"variants.fcn8s-finetuned.epochs": 3})
+    in_project.stage("train", "fcn8s-finetuned")
+    start, *epochs = (row["val_mean_iou"] for row in history("fcn8s-finetuned"))
+    weights = zip(
+        vgg.load().get_weights(),
+        vgg.load(Path("models/fcn8s-finetuned/backbone")).get_weights(),
+        strict=True,
+    )
+    changed = any(not np.array_equal(shared, own) for shared, own in weights)
+    assert changed == (max(epochs) > start)
+
+
+def test_the_weights_of_the_best_epoch_are_kept(in_project: Project):
+    classes = Features.load().classes
+    for name in in_project.params["variants"]:
+        model, reader = evaluate.model_and_reader(name, "validation")
+        inputs, masks = reader.take(np.arange(len(reader)))
+        predicted = model.predict_on_batch(inputs).argmax(-1)
+        kept = scores.score(scores.confusion(masks, predicted, len(classes))).mean_iou
+        assert kept == pytest.approx(max(row["val_mean_iou"] for row in history(name)), abs=2e-3)
+
+
+@pytest.mark.parametrize("start_is_best", [True, False])
+def test_the_start_counts_as_epoch_0(start_is_best: bool, in_project: Project, tmp_path: Path):
+    """Where no epoch beats the start, its weights are kept."""
+    model, reader = evaluate.model_and_reader("fcn32s", "train")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    measures = [MeanIoU(len(Features.load().classes)), PixelAccuracy(len(Features.load().classes))]
+    model.compile("sgd", loss, metrics=measures)
+    batches = Batches(reader, 2)
+    before = model.get_weights()
+    training_so_far = progress.Progress(tmp_path / "state.npz", epochs=1)
+    training_so_far.set_model(model)
+    measured = dict.fromkeys(progress.COLUMNS[1:], 0.0)
+    training_so_far.start(measured | {"val_mean_iou": 1.0 if start_is_best else -1.0})
+    model.fit(batches, validation_data=batches, verbose=0, callbacks=[training_so_far])
+    kept = all(np.array_equal(a, b) for a, b in zip(model.get_weights(), before, strict=True))
+    assert kept == start_is_best
+
+
+def test_a_loss_that_is_not_finite_fails_the_stage_and_names_the_way_out(in_project: Project):
+    before = Path("models/fcn32s/head.weights.h5").read_bytes()
+    in_project.set_params({"train.learning_rate": 1e38})
+    done = in_project.stage("train", "fcn32s", check=False)
+    assert done.returncode == 1
+    assert "error: the loss of fcn32s is no longer finite" in done.stderr
+    assert "lower variants.fcn32s.learning_rate or train.learning_rate" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert Path("models/fcn32s/head.weights.h5").read_bytes() == before
+
+
+def test_batches_come_in_a_new_order_each_epoch_fixed_by_the_seed(in_project: Project):
+    reader = FeatureReader(Features.load(), "train", ["fc7"])
+    orders = []
+    for seed in (1, 1, 2):
+        batches = Batches(reader, 4, seed)
+        first = batches.order.copy()
+        batches.begin(1)
+        orders.append((first.tolist(), batches.order.tolist()))
+        assert sorted(first) == list(range(6))
+        assert [len(batches[i][1]) for i in range(len(batches))] == [4, 2]
+    assert orders[0] == orders[1] != orders[2]
+    assert orders[0][0] != orders[0][1]
+
+
+def test_the_statistics_are_those_of_the_training_split(in_project: Project):
+    features = Features.load()
+    for name, tap in features.taps.items():
+        reader = FeatureReader(features, "train", [name])
+        inputs, _ = reader.take(np.arange(len(reader)))
+        values = inputs[name] * inputs[f"{name}_step"][:, None, None]
+        spread = np.max(tap.deviation)
+        np.testing.assert_allclose(tap.mean, values.mean((0, 1, 2)), atol=5e-3 * spread)
+        np.testing.assert_allclose(tap.deviation, values.std((0, 1, 2)), atol=5e-3 * spread)
+
+
+def test_the_confusion_matrix_is_written_as_counts_and_shares(in_project: Project):
+    with Path("reports/fcn8s/confusion.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    classes = Features.load().classes
+    assert [(r["truth"], r["predicted"]) for r in rows] == [
+        (t, p) for t in classes for p in classes
+    ]
+    assert sum(int(row["pixels"]) for row in rows) == 3 * 64 * 64
+    shares = [sum(float(r["share"]) for r in rows if r["truth"] == t) for t in classes]
+    assert all(share == pytest.approx(1, abs=1e-4) or share == 0 for share in shares)
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_no_scale_of_the_activations_keeps_a_variant_from_learning(
+    scale: float, in_project: Project
+):
+    """The last layer of each block is scaled, and with it the taps; what is trained is the same."""
+    expected = {name: history(name) for name in heads(in_project)}
+    backbone = vgg.load()
+    for tap, layer in (("pool3", "block3_conv4"), ("pool4", "block4_conv4"), ("fc7", "fc7")):
+        scaled = backbone.get_layer(layer)
+        scaled.set_weights([w * scale for w in scaled.get_weights()])
+        behind = {"pool3": "block4_conv1", "pool4": "block5_conv1"}.get(tap)
+        if behind:
+            kernel, bias = backbone.get_layer(behind).get_weights()
+            backbone.get_layer(behind).set_weights([kernel / scale, bias])
+    vgg.save(backbone, vgg.load_config().width, BACKBONE_DIR)
+    features_stage.features()
+    for name in heads(in_project):
+        train.train(name)
+        for row, expected_row in zip(history(name), expected[name], strict=True):
+            assert row["loss"] == pytest.approx(expected_row["loss"], rel=0.02)
+        assert history(name)[-1]["loss"] < history(name)[0]["loss"]
+
+
+@pytest.mark.parametrize("name", ["fcn8s", "fcn8s-finetuned"])
+def test_an_interrupted_training_ends_on_the_bytes_of_an_undisturbed_one(
+    name: str, in_project: Project, monkeypatch, capsys
+):
+    """With dropout, augmentation, a schedule and patience, after two of four epochs."""
+    in_project.set_params(
+        {
+            f"variants.{name}.epochs": 4,
+            f"variants.{name}.schedule": "cosine",
+            f"variants.{name}.patience": 3,
+        }
+    )
+    outs = (f"models/{name}", *map(str, train.reports(name)))
+    train.train(name)
+    undisturbed, epochs = in_project.digests(*outs), history(name)
+
+    keep = progress.Progress.on_epoch_end
+
+    def press_ctrl_c(callback: progress.Progress, epoch: int, logs: dict) -> None:
+        keep(callback, epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(progress.Progress, "on_epoch_end", press_ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(name)
+    assert in_project.digests(outs[0]).items() <= undisturbed.items()
+    assert history(name) == epochs[:3]
+    assert json.loads(train.reports(name)[1].read_text())["epoch"] == 2
+    capsys.readouterr()
+    train.train(name)
+    assert f"{name}: going on after epoch 2 of 4" in capsys.readouterr().out
+    assert in_project.digests(*outs) == undisturbed
+    assert not Path(f"models/.partial/{name}").exists()
