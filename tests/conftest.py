@@ -1,5 +1,6 @@
 """A tiny copy of the project, and ways to run its real commands."""
 
+import fcntl
 import hashlib
 import io
 import os
@@ -26,6 +27,8 @@ from stages.shared.networks import backend
 
 # Before any test imports TensorFlow.
 os.environ |= backend.ENVIRONMENT
+
+from . import warm
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page, Route
@@ -69,6 +72,8 @@ def encoded(pixels: np.ndarray, kind: str) -> bytes:
 def tiny_params(profile: Path = ROOT / "profiles/demo.yaml") -> dict:
     """The demo's parameters, shrunk to a dozen small pictures and a narrow backbone."""
     params = yaml.safe_load(profile.read_text())
+    # `auto` takes bfloat16 where the processor has it, and then what is trained is another.
+    params["precision"] = "float32"
     params["dataset"] |= {
         "image_size": 64,
         "shard_size": 4,
@@ -111,12 +116,16 @@ class Project:
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen:
         """Start a command as `run` does, in a process group of its own."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        programs = (os.environ["WARM_FOLDER"], str(Path(sys.executable).parent))
+        path = os.pathsep.join((*programs, os.environ["PATH"]))
         inherited = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        # What DVC notes of a project lies beside it, and goes with it.
+        own = {"DVC_SITE_CACHE_DIR": str(self.folder.with_name(f"{self.folder.name}-site"))}
+        own |= {"PATH": path, "GIT_CONFIG_GLOBAL": os.devnull}
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env=inherited | {"PATH": path, "GIT_CONFIG_GLOBAL": os.devnull} | environment,
+            env=inherited | own | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -235,22 +244,42 @@ def fresh_project(tmp_path: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def built_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A tiny project after `dvc repro`, committed; tests leave it as they found it."""
-    project = copy_project(tmp_path_factory.mktemp("built") / "project")
+    """A tiny project after `dvc repro`, committed; tests leave it as it is.
+
+    The first of the workers that needs it builds it, and every one has a copy.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    original = shared / "built"
+    with (shared / "built.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not original.exists():
+            build(shared / "being-built")
+            (shared / "being-built").rename(original)
+    folder = tmp_path_factory.mktemp("built")
+    copy_of(Project(original), folder / "all")
+    return Project(folder / "all/project")
+
+
+def build(folder: Path) -> None:
+    """Build a tiny project in `folder`/project."""
+    project = copy_project(folder / "project")
     project.counts.mkdir()
     project.run("dvc", "repro", PYTHONPATH=str(FAULTS), FAULT_COUNTS=str(project.counts))
     project.commit()
-    return project
+
+
+def copy_of(project: Project, folder: Path) -> Project:
+    """A copy of a project with its history and its cache, to whose files its outs are links."""
+    subprocess.run(["cp", "--archive", project.folder, folder], check=True)
+    return Project(folder)
 
 
 @pytest.fixture
-def project(built_project: Project) -> Project:
-    """The built project; what the test changed is undone."""
-    yield built_project
-    built_project.run("git", "checkout", "--quiet", ".")
-    built_project.run("git", "clean", "--quiet", "--force", "-d")
-    # `dvc repro --force` leaves copies where there were links.
-    built_project.run("dvc", "checkout", "--quiet", "--force", "--relink")
+def project(built_project: Project, tmp_path: Path) -> Project:
+    """A copy of the built project, for the test to change."""
+    return copy_of(built_project, tmp_path / "built")
 
 
 @pytest.fixture(scope="session")
@@ -277,6 +306,14 @@ def in_project(built_project: Project, tmp_path: Path, monkeypatch) -> Project:
     # Nothing is loaded yet in the process of a stage.
     import_module("stages.features.shard").stored_backbone.cache_clear()
     return Project(tmp_path / "copy")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start what the commands of all tests are forked from, once, before any worker starts."""
+    if not hasattr(config, "workerinput"):
+        programs = warm.Programs()
+        os.environ["WARM_FOLDER"] = str(programs.folder)
+        config.add_cleanup(programs.stop)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -34,7 +34,8 @@ def watch(stage: str) -> None:
         done += 1
         if done == last:
             if "FAULT_GROUP" in os.environ:
-                os.killpg(0, signal.SIGKILL)
+                # A forked process is in another group than who called it.
+                os.killpg(int(os.environ.get("CALLERS_GROUP", 0)), signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
 
     if counts := os.environ.get("FAULT_COUNTS"):
