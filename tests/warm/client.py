@@ -11,7 +11,7 @@ import marshal
 import os
 import sys
 
-OWN_PACKAGES = ("app", "benchmarks", "commands", "stages")
+OWN_PACKAGES = ("benchmarks", "commands", "stages")
 # SIGKILL can't be handed on: when this process is gone, the parent ends the child.
 HANDED_ON = (
     _signal.SIGHUP,
