@@ -84,7 +84,7 @@ MISTAKES = {
     "augmentation of a head": (
         "parent: fcn16s}",
         "parent: fcn16s, augmentation: {flip: false}}",
-        ["variants.fcn8s.augmentation goes with train: network alone"],
+        ["variants.fcn8s.augmentation needs train: network"],
     ),
     "misspelt augmentation": ("flip: true", "flop: true", ["augmentation.flop", "mean flip?"]),
     "nothing of a variant's own": (

@@ -46,22 +46,26 @@ def test_features_are_the_backbone_s_activations_to_half_a_step(in_project: Proj
 
 
 @pytest.mark.parametrize(
-    "file, keys",
+    "file, version, keys",
     [
-        ("data/dataset.json", "source image_size fit classes pixel_share shards left_out"),
+        ("data/dataset.json", 2, "source image_size fit classes pixel_share shards left_out"),
         (
             "data/features/features.json",
+            2,
             "records backbone precision image_size classes taps shards",
         ),
-        ("models/backbone/backbone.json", "network width weights"),
-        ("models/fcn8s/head.json", "stride channels classes backbone weights"),
-        ("data/evaluation/fcn8s/summary.json", "split records predictions iou history"),
+        ("models/backbone/backbone.json", 3, "network width origin weights"),
+        ("models/fcn8s/head.json", 2, "stride channels classes backbone weights"),
+        ("models/fcn8s/settings.json", 1, "train stride settings seed"),
+        ("data/evaluation/fcn8s/summary.json", 2, "split records predictions iou history"),
     ],
 )
-def test_json_files_hold_the_keys_that_the_page_names(file: str, keys: str, in_project: Project):
+def test_json_files_hold_the_keys_that_the_page_names(
+    file: str, version: int, keys: str, in_project: Project
+):
     content = json.loads((in_project.folder / file).read_text())
     assert list(content) == ["schema_version", *keys.split(), "digest"]
-    assert content["schema_version"] == 2
+    assert content["schema_version"] == version
     for key in keys.split():
         assert f"`{key}`" in PAGE
 

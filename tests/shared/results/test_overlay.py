@@ -6,6 +6,7 @@ import pytest
 from stages.compare import stage as compare
 from stages.shared.records.dataset import IGNORED
 from stages.shared.results.overlay import colours, overlay
+from stages.shared.results.predicted import Predicted
 
 CLASSES = 4
 
@@ -34,7 +35,7 @@ def test_every_class_has_a_colour_of_its_own():
 def test_predictions_have_no_colour_where_the_truth_is_ignored(image: np.ndarray):
     truth = np.zeros((9, 7), np.uint8)
     truth[:, :3] = IGNORED
-    shown = compare.Shown("name", image, truth, {"fcn8s": np.ones((9, 7), np.uint8)})
+    shown = Predicted("name", image, truth, {"fcn8s": np.ones((9, 7), np.uint8)})
     masks = compare.titled_masks(shown, CLASSES)
     assert list(masks) == ["ground truth", "fcn8s: mean IoU 0.00"]
     np.testing.assert_array_equal(masks["fcn8s: mean IoU 0.00"] == IGNORED, truth == IGNORED)
