@@ -1,4 +1,4 @@
-"""HTML pages, made by Jinja."""
+"""Pages in HTML and Markdown, made by Jinja."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ def render(template: Path, **context: Any) -> str:
     """The page that a template makes; it may include files that lie beside it.
 
     Args:
-        template: a Jinja template; what it shows is escaped.
+        template: a Jinja template; what one of HTML shows is escaped.
         context: what it shows.
     """
     environment = Environment(
         loader=FileSystemLoader(template.parent),
-        autoescape=True,
+        autoescape=".html" in template.suffixes,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
