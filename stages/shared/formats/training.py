@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from stages.shared.formats.manifest import Manifest
+from stages.shared.manifest import Manifest
 
 TRAINING_FILE = "training.json"
 
