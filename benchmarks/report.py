@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from stages.shared.results import tables
+from stages.shared.results import pages
 
 GIB = 2**30
 MIB = 2**20
@@ -127,4 +127,4 @@ def rates(results: dict[str, Any]) -> str:
 
 def table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A Markdown table, a line of its own."""
-    return tables.markdown(columns, rows) + "\n"
+    return pages.markdown(columns, rows) + "\n"

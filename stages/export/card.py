@@ -12,8 +12,7 @@ from stages.shared.networks import vgg
 from stages.shared.networks.vgg import BackboneConfig
 from stages.shared.records.dataset import Dataset
 from stages.shared.results.overlay import hex_colours
-from stages.shared.results.pages import render
-from stages.shared.results.tables import markdown
+from stages.shared.results.pages import markdown, render
 from stages.shared.settings.section import SPLITS
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
