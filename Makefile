@@ -1,5 +1,5 @@
 # make demo | make pets | make sweep | make share | make predict | make app | make report
-# make reproduce | make check | make test | make benchmark | make soak | make docs
+# make reproduce | make check | make test | make campaign | make benchmark | make soak | make docs
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +13,8 @@ TRIALS ?= 12
 OUT ?= predicted
 PICTURES ?=
 
-.PHONY: demo pets sweep share predict app report reproduce check test benchmark soak docs install
+.PHONY: demo pets sweep share predict app report reproduce check test campaign benchmark soak docs
+.PHONY: install
 
 demo: $(VENV)/installed
 	python -m stages.check
@@ -30,26 +31,26 @@ pets: $(VENV)/installed
 
 # make sweep [VARIANT=fcn8s] [TRIALS=12]
 sweep: $(VENV)/sweep-installed
-	python -m stages.sweep --variant $(VARIANT) --trials $(TRIALS)
+	python -m commands.sweep --variant $(VARIANT) --trials $(TRIALS)
 
-# Pushes what is here, and what its runs wrote, to DVC's remote.
+# Pushes the outputs and the run cache to the DVC remote.
 share: $(VENV)/installed
-	python -m stages.share
+	python -m commands.share
 
 # make predict PICTURES="photo.jpg folder" [VARIANT=fcn8s] [OUT=predicted]
 predict: $(VENV)/installed
-	python -m stages.predict --variant $(VARIANT) --out $(OUT) $(PICTURES)
+	python -m commands.predict --variant $(VARIANT) --out $(OUT) $(PICTURES)
 
 # reports/index.html: the results on a page; the folder reports/ can be zipped and mailed.
 report: $(VENV)/installed
-	python -m stages.report
+	python -m commands.report
 
 app: $(VENV)/app-installed
-	python -m app
+	python -m commands.app
 
-# Runs the last commit's pipeline in a clone, and compares every byte with what dvc.lock says.
+# Runs the last commit's pipeline in a clone, and compares the outputs with dvc.lock.
 reproduce: $(VENV)/installed
-	python -m stages.reproduce
+	python -m commands.reproduce
 
 check: $(VENV)/tests-installed
 	ruff check
@@ -65,16 +66,16 @@ benchmark: $(VENV)/installed
 soak: $(VENV)/installed
 	python -m benchmarks.soak
 
-# What is written from the code.
+# Generated documents.
 docs: $(VENV)/installed
 	python -m docs.parameters
 
 install: $(VENV)/installed
 
-# TensorFlow brings its own CUDA, asked for where a driver answers.
+# TensorFlow's CUDA packages are installed if an NVIDIA driver answers.
 $(VENV)/installed: requirements.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
-	  echo 'error: $(PYTHON) is not Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12 ...'; \
+	  echo 'error: $(PYTHON) is not Python 3.11, 3.12 or 3.13; select one: make PYTHON=python3.12 ...'; \
 	  exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet -c constraints.txt -r requirements.txt
@@ -88,8 +89,8 @@ $(VENV)/sweep-installed: $(VENV)/installed extras/sweep.txt
 	$(PIP) install --quiet -c constraints.txt -r extras/sweep.txt
 	@touch $@
 
-$(VENV)/app-installed: $(VENV)/installed app/requirements.txt
-	$(PIP) install --quiet -c constraints.txt -r app/requirements.txt
+$(VENV)/app-installed: $(VENV)/installed extras/app.txt
+	$(PIP) install --quiet -c constraints.txt -r extras/app.txt
 	@touch $@
 
 $(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt $(wildcard extras/*.txt)

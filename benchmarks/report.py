@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from stages.shared.results import pages
+
 GIB = 2**30
 MIB = 2**20
 
@@ -124,6 +126,5 @@ def rates(results: dict[str, Any]) -> str:
 
 
 def table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """A Markdown table."""
-    lines = [columns, ("---",) * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    """A Markdown table, a line of its own."""
+    return pages.markdown(columns, rows) + "\n"

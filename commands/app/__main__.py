@@ -3,7 +3,4 @@
 from stages.shared.networks import backend
 from stages.shared.runtime import start
 
-if __name__ == "__main__":
-    start.command(
-        "app", after_stop="`python -m commands.app` starts it again", setup=backend.configure
-    )
+start.command("app", after_stop="`python -m commands.app` starts it again", setup=backend.configure)

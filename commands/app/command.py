@@ -21,7 +21,8 @@ from commands.arguments import count
 from commands.predict.segmenter import Segmenter, trained_variants
 from stages.shared.formats import pictures
 from stages.shared.formats.pictures import BadPictureError
-from stages.shared.results.overlay import colours, overlay
+from stages.shared.results.overlay import hex_colours, overlay
+from stages.shared.results.pages import render
 from stages.shared.runtime.errors import UserError
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import Name
@@ -41,25 +42,8 @@ THEME = gr.themes.Default(
     primary_hue="slate",
     font=[gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "system-ui", "sans-serif"],
 )
-# On a wide page a variant's column of the table stands below its picture: both are equal parts.
-CSS = """
-.shown .image-container {padding-top: 28px}
-.shown img {max-height: 60vh; object-fit: contain}
-.block.classes > .html-container {padding: 0; overflow: auto}
-.classes table {width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums}
-.classes :is(th, td) {padding: 6px 8px 6px 0; text-align: left}
-.classes td {white-space: nowrap}
-.classes tr {border-bottom: 1px solid var(--border-color-primary)}
-.classes i {display: inline-block; width: 1em; height: 1em; margin-right: 8px; border-radius: 3px;
-  vertical-align: -2px}
-@media (min-width: 800px) {
-  .classes table {width: calc(100% + var(--layout-gap)); table-layout: fixed}
-  .classes td {white-space: normal; overflow-wrap: anywhere}
-  .block.classes > .html-container {overflow: hidden}
-}
-/* An error is shown at the top of the page; over the drop zone it would be in the way. */
-.drop [data-testid=status-tracker]:has(.error) {display: none}
-"""
+CSS_FILE = Path(__file__).with_name("app.css")
+CLASSES_TEMPLATE = Path(__file__).with_name("classes.html.j2")
 
 
 def load_segmenters() -> dict[str, Segmenter]:
@@ -101,15 +85,11 @@ def class_table(classes: list[str], shares: dict[str, np.ndarray], times: dict[s
         shares: of the classes among the pixels, float (classes,), by variant.
         times: in seconds, by variant.
     """
-    rows = []
-    for label, (name, colour) in enumerate(zip(classes, colours(len(classes)), strict=True)):
-        swatch = '<i style="background: rgb({}, {}, {})"></i>'.format(*colour)
-        percentages = [f"{share[label]:.1%}" for share in shares.values()]
-        rows.append([swatch + html.escape(name), *percentages])
-    rows.append(["Time", *(f"{seconds:.2f} s" for seconds in times.values())])
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("Class", *shares))
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
+    rows = [
+        (name, colour, [f"{share[label]:.1%}" for share in shares.values()])
+        for label, (name, colour) in enumerate(zip(classes, hex_colours(len(classes)), strict=True))
+    ]
+    return render(CLASSES_TEMPLATE, rows=rows, times=times)
 
 
 def page(segmenters: dict[str, Segmenter], max_megabytes: int) -> gr.Blocks:
@@ -203,7 +183,7 @@ def serve(made: gr.Blocks, port: int, max_megabytes: int) -> None:
             prevent_thread_lock=True,
             footer_links=[],
             theme=THEME,
-            css=CSS,
+            css=CSS_FILE.read_text(),
         )
     except (OSError, OverflowError):
         raise UserError(f"port {port} is not available; choose another with --port") from None

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from commands.arguments import count
 from commands.predict.segmenter import TILE, Segmenter
 from stages.shared.formats.pictures import BadPictureError, Size, decode_picture
 from stages.shared.results.overlay import colours, overlay
+from stages.shared.runtime.console import bar
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.ordered_map import ordered_map
 
@@ -91,7 +91,7 @@ def segment(segmenter: Segmenter, found: list[PictureTask], arguments: argparse.
     failed = 0
     with (
         (out / "shares.csv").open("w", newline="", encoding="utf-8") as file,
-        tqdm(total=len(found), desc=f"predict {arguments.variant}", unit="picture") as progress,
+        bar(f"predict {arguments.variant}", len(found)) as progress,
     ):
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["picture", "width", "height", *segmenter.classes])
@@ -99,7 +99,7 @@ def segment(segmenter: Segmenter, found: list[PictureTask], arguments: argparse.
         for batch in batches(loaded, arguments.batch_size, segmenter.tile):
             if isinstance(batch, Failed):
                 failed += 1
-                tqdm.write(f"error: {batch.task.picture}: {batch.reason}", file=sys.stderr)
+                progress.write(f"error: {batch.task.picture}: {batch.reason}", file=sys.stderr)
                 progress.update()
                 continue
             inputs = np.stack([picture.resized for picture in batch])

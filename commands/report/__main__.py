@@ -2,5 +2,4 @@
 
 from stages.shared.runtime import start
 
-if __name__ == "__main__":
-    start.command("report", after_stop="reports/index.html is as it was")
+start.command("report", after_stop="reports/index.html is as it was")

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
-from tqdm import tqdm
 
 from commands.report import charts
 from stages.shared.formats.predictions import Summary
 from stages.shared.records.dataset import IGNORED, Dataset
 from stages.shared.results import predicted, scores
-from stages.shared.results.overlay import colours, overlay
+from stages.shared.results.overlay import hex_colours, overlay
+from stages.shared.results.pages import render
 from stages.shared.results.predicted import Predicted
 from stages.shared.runtime import outputs
+from stages.shared.runtime.console import bar
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import EVALUATION_DIR, REPORTS_DIR
 from stages.shared.settings import reading
@@ -33,7 +33,7 @@ from stages.shared.settings.section import SPLITS, Name, Share, Split
 PAGE_FILE, GALLERY_DIR = REPORTS_DIR / "index.html", REPORTS_DIR / "gallery"
 VEGA_DIR, DATASET_PAGE = REPORTS_DIR / "vega", REPORTS_DIR / "dataset/index.html"
 VEGA_FILES = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
-TEMPLATES_DIR = Path(__file__).parent / "shared/report_page"
+TEMPLATE = Path(__file__).with_name("page.html.j2")
 MOST_PICTURES = 200
 # Longest side in pixels of a picture in the gallery.
 LONGEST_SIDE = 512
@@ -165,7 +165,10 @@ def pictures(results: Results, told: str) -> Iterable[Predicted]:
     """Every picture of the split with all masks of it, one by one; `told` labels the progress."""
     total = results.dataset.pictures(results.split)
     shown = predicted.pictures(results.dataset, results.summaries, total)
-    return tqdm(shown, desc=told, total=total, unit="picture")
+    with bar(told, total) as progress:
+        for picture in shown:
+            yield picture
+            progress.update()
 
 
 def measure(results: Results) -> list[PictureIou]:
@@ -251,17 +254,10 @@ def layers(results: Results, shown: Predicted) -> dict[str, np.ndarray]:
 
 def page(results: Results, cards: list[dict[str, Any]]) -> str:
     """The page's HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES_DIR),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     dataset, variants = results.dataset, list(results.summaries)
     histories = {name: summary.history for name, summary in results.summaries.items()}
-    css_colours = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in colours(len(dataset.classes))]
-    return environment.get_template("page.html.j2").render(
+    return render(
+        TEMPLATE,
         dataset=dataset,
         split=results.split,
         total=dataset.pictures(results.split),
@@ -269,7 +265,7 @@ def page(results: Results, cards: list[dict[str, Any]]) -> str:
         left_out=Counter(left.split for left in dataset.left_out),
         variants=variants,
         best=results.best,
-        classes=list(zip(dataset.classes, css_colours, strict=True)),
+        classes=list(zip(dataset.classes, hex_colours(len(dataset.classes)), strict=True)),
         measures=[title for title, _ in MEASURES.values()],
         metrics=metrics_table(results),
         iou=iou_table(results),

@@ -2,5 +2,4 @@
 
 from stages.shared.runtime import start
 
-if __name__ == "__main__":
-    start.command("share", after_stop="`make share` pushes what is missing")
+start.command("share", after_stop="`make share` pushes what is missing")

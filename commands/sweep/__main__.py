@@ -2,5 +2,4 @@
 
 from stages.shared.runtime import start
 
-if __name__ == "__main__":
-    start.command("sweep", after_stop="`make sweep` takes the finished trials from DVC's run cache")
+start.command("sweep", after_stop="`make sweep` takes the finished trials from DVC's run cache")

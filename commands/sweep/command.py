@@ -27,9 +27,9 @@ from typing import IO, Any, NamedTuple
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
-from tqdm import tqdm
 
 from commands.arguments import count
+from stages.shared.runtime.console import bar
 from stages.shared.runtime.errors import UserError
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import Name, Seed
@@ -97,9 +97,11 @@ def sweep(variant: str, count: int) -> None:
     study = optuna.create_study(direction="maximize", sampler=sampler, pruner=PRUNER)
     study.enqueue_trial(settings)
     outcomes: list[Outcome] = []
-    for _ in tqdm(range(count), desc=f"sweep {variant}", unit="trial"):
-        outcomes.append(run_trial(study, variant))
-        tqdm.write(outcomes[-1].line)
+    with bar(f"sweep {variant}", count, "trial") as progress:
+        for _ in range(count):
+            outcomes.append(run_trial(study, variant))
+            progress.write(outcomes[-1].line)
+            progress.update()
     report(outcomes)
 
 
@@ -168,7 +170,7 @@ def run_trial(study: optuna.Study, variant: str) -> Outcome:
         curve = [] if failed else committed_curve(experiment, variant)
         if failed and not pruned:
             log.seek(0)
-            tqdm.write(log.read(), file=sys.stderr)
+            print(log.read(), file=sys.stderr)
     report_epochs(trial, curve)
     state = TrialState.COMPLETE
     if failed:

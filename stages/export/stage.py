@@ -19,7 +19,7 @@ from stages.export.card import Card, model_card
 from stages.export.formats import FORMATS, Runtime
 from stages.export.settings import Formats
 from stages.shared.formats.pictures import Size, resize_picture
-from stages.shared.formats.training import TRAINING_FILE, Training
+from stages.shared.formats.training import SETTINGS_FILE, Training
 from stages.shared.networks import fcn, vgg
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
@@ -75,7 +75,7 @@ def describe(
     metrics = json.loads((REPORTS_DIR / name / "metrics.json").read_text(encoding="utf-8"))
     return Card(
         name=name,
-        training=Training.read(MODELS_DIR / name / TRAINING_FILE),
+        training=Training.read(MODELS_DIR / name / SETTINGS_FILE),
         backbone=vgg.load_config(vgg.backbone_dir(MODELS_DIR / name)),
         parameters=network.count_params(),
         dataset=dataset,

@@ -3,5 +3,4 @@
 from stages.shared.networks import backend
 from stages.shared.runtime import start
 
-if __name__ == "__main__":
-    start.stage("features", setup=backend.configure)
+start.stage("features", setup=backend.configure)

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from stages.features.encoding import ShardWriter
-from stages.shared.formats.manifest import Part
+from stages.shared.manifest import Part
 from stages.shared.networks import vgg
 from stages.shared.networks.vgg import BackboneConfig
 from stages.shared.records import shards

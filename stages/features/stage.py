@@ -12,7 +12,7 @@ from functools import partial
 from stages.features.encoding import sizes
 from stages.features.settings import FeaturesSettings
 from stages.features.shard import ComputedShard, Moments, compute_shard, stored_backbone
-from stages.shared.engines import engine
+from stages.shared.engines import choice, engine
 from stages.shared.engines.engine import ShardTask
 from stages.shared.formats.features import FEATURES_FILE, Features, FeatureShard, Tap
 from stages.shared.networks import precision, vgg
@@ -41,7 +41,7 @@ def features() -> str:
 
     with (
         outputs.writing(FEATURES_DIR, made_from=made_from, need=need) as staging,
-        engine.running() as chosen,
+        choice.running() as chosen,
     ):
         folder = staging.folder(FEATURES_DIR)
         moments: dict[str, Moments] = {}

@@ -2,5 +2,4 @@
 
 from stages.shared.runtime import start
 
-if __name__ == "__main__":
-    start.stage("prepare")
+start.stage("prepare")

@@ -10,8 +10,8 @@ import numpy as np
 from stages.prepare.decoding import Example, Labels, fit
 from stages.prepare.facts import Facts
 from stages.prepare.settings import AnySource
-from stages.shared.formats.manifest import Part
 from stages.shared.formats.pictures import BadPictureError
+from stages.shared.manifest import Part
 from stages.shared.records import shards
 from stages.shared.records.dataset import IGNORED, LeftOut
 from stages.shared.records.shards import Record

@@ -22,7 +22,7 @@ from stages.prepare.page import PAGE_DIR
 from stages.prepare.settings import AnySource
 from stages.prepare.shard import PreparedShard, prepare_shard
 from stages.prepare.sources import SOURCES
-from stages.shared.engines import engine
+from stages.shared.engines import choice, engine
 from stages.shared.engines.engine import ShardTask
 from stages.shared.records.dataset import Dataset, Shard, pixel_share
 from stages.shared.records.shards import bytes_of
@@ -52,7 +52,7 @@ def prepare() -> str:
     need = bytes_of(sum(map(length_hint, examples.values())), settings.image_size)
     with (
         outputs.writing(*outs, made_from=made_from, need=need) as staging,
-        engine.running() as chosen,
+        choice.running() as chosen,
     ):
         records_folder = staging.folder(RECORDS_DIR)
         shards: dict[str, list[PreparedShard]] = {}

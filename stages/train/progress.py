@@ -169,16 +169,14 @@ class EpochLines(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Show the epoch's measures."""
         logs = logs or {}
-        measured = {
-            "loss": f"{logs['loss']:.4f}",
-            "mean IoU": f"{logs['mean_iou']:.1%}",
-            "validation loss": f"{logs['val_loss']:.4f}",
-            "validation mean IoU": f"{logs['val_mean_iou']:.1%}",
-        }
-        self.bar.set_postfix(measured)
+        self.bar.set_postfix_str(f"validation mean IoU {logs['val_mean_iou']:.1%}")
         if self.bar.disable:
-            told = ", ".join(f"{title} {value}" for title, value in measured.items())
-            print(f"{self.name}: epoch {epoch + 1}/{self.epochs}, {told}", flush=True)
+            print(
+                f"{self.name}: epoch {epoch + 1}/{self.epochs}, loss {logs['loss']:.4f}, mean IoU "
+                f"{logs['mean_iou']:.1%}, validation loss {logs['val_loss']:.4f}, validation mean "
+                f"IoU {logs['val_mean_iou']:.1%}",
+                flush=True,
+            )
 
     def on_train_end(self, logs: Logs = None) -> None:
         """End the bar."""

@@ -19,7 +19,7 @@ from pathlib import Path
 import keras
 
 from stages.shared.formats.features import FEATURES_FILE, FeatureReader, Features
-from stages.shared.formats.training import TRAINING_FILE, Training
+from stages.shared.formats.training import SETTINGS_FILE, Training
 from stages.shared.networks import devices, fcn, precision, vgg
 from stages.shared.networks.fcn import HeadConfig
 from stages.shared.networks.stored import on_stored
@@ -98,7 +98,7 @@ def train_head(name: str, variant: Variant, settings: Train) -> Progress:
         )
         folder = staging.folder(MODELS_DIR / name)
         fcn.save_head(standardised.folded(head, config, statistics), config, folder)
-        record(variant, settings).write(folder / TRAINING_FILE)
+        record(variant, settings).write(folder / SETTINGS_FILE)
     return progress
 
 
@@ -145,7 +145,7 @@ def train_network(name: str, variant: Variant, settings: Train) -> Progress:
             )
             config = config.model_copy(update={"backbone": own.weights})
             fcn.save_head(standardised.folded(head, config, statistics), config, folder)
-            record(variant, settings).write(folder / TRAINING_FILE)
+            record(variant, settings).write(folder / SETTINGS_FILE)
     return progress
 
 

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tqdm import tqdm
 
 from benchmarks import soak
 from benchmarks.soak import Bars, Cost, Point, Sample, Watched
@@ -44,8 +43,7 @@ def test_it_watches_every_process_and_writes_both_tables(tmp_path: Path):
     names = ["prepare", "features", "train@fcn32s", "predict"]
     assert [found["stage"] for found in results["stages"]] == names
     pictures = {found["stage"]: found["pictures"] for found in results["stages"]}
-    # The bar of a training's batches need not show the last ones.
-    assert 1 < pictures.pop("train@fcn32s") <= 240
+    assert pictures.pop("train@fcn32s") == 240
     assert pictures == {"prepare": 300, "features": 300, "predict": 40}
     for found in results["stages"]:
         seconds, speed = found["seconds"], found["pictures_a_second"]
@@ -55,8 +53,8 @@ def test_it_watches_every_process_and_writes_both_tables(tmp_path: Path):
         worked = seconds["last_progress"] - seconds["first_progress"]
         assert 0 < speed["all"] * worked < found["pictures"]
         resident, descriptors = found["resident_bytes"], found["descriptors"]
-        # TensorFlow alone takes more.
-        assert min(resident["second_tenth"], resident["last_tenth"]) > 1e8
+        # Python and NumPy alone take more.
+        assert min(resident["second_tenth"], resident["last_tenth"]) > 3e7
         assert max(resident["second_tenth"], resident["last_tenth"]) < 1.01 * resident["peak"]
         assert min(descriptors.values()) >= 3 and max(descriptors.values()) < 200
         rows = [line for line in page.splitlines() if line.startswith(f"| {found['stage']} |")]
@@ -99,23 +97,13 @@ def test_bars_that_follow_one_another_add_up():
     assert bars.points == [(2, 16), (3, 32), (5, 40)]
 
 
-def test_batches_count_as_pictures_and_epochs_do_not():
+def test_batches_count_as_so_many_pictures_in_each_epoch():
     bars = Bars(batch_size=64)
-    bars.read(1, "\rtrain fcn8s:   0%|          | 0/1 [00:00<?, ?epoch/s]\n")
-    bars.read(2, "\rtrain fcn8s: 0batch [00:00, ?batch/s]\x1b[A\n")
-    bars.read(
-        3, "\rtrain fcn8s:   0%|          | 5.00/1.25k [00:00<00:01, 9.1batch/s, loss=1]\x1b[A"
-    )
-    bars.read(4, "\rtrain fcn8s:  98%|#########8| 1.23k/1.25k [00:06<00:00, 290batch/s]\x1b[A\n")
-    bars.read(5, "\rtrain fcn8s: 100%|##########| 1/1 [00:06<00:00,  6.37s/epoch, loss=1]\n")
-    assert bars.points == [(3, 5 * 64), (4, 1225 * 64)]
-
-
-def test_a_rounded_count_is_the_least_that_is_shown_so():
-    assert [soak.least(count) for count in ("7", "5.00", "12.0", "999")] == [7, 5, 12, 999]
-    assert [soak.least(count) for count in ("1.25k", "12.3k", "1.50M")] == [1245, 12250, 1_495_000]
-    for number in (*range(1, 3000), 12_345, 99_949, 100_500, 1_234_567):
-        assert number * 0.99 < soak.least(tqdm.format_sizeof(number)) <= number
+    bars.read(1, "\rfcn8s:   0%|          | 0/1250 [00:00<?, ?batch/s]")
+    bars.read(2, "\rfcn8s: epoch 1/2:   0%|          | 5/1250 [00:00<00:01, 9.1batch/s]")
+    bars.read(3, "\rfcn8s: epoch 1/2:  98%|#########8| 1230/1250 [00:06<00:00, 290batch/s]")
+    bars.read(4, "\rfcn8s: epoch 2/2:   1%|          | 10/1250 [00:00<00:01, 9batch/s, IoU 3.0%]")
+    assert bars.points == [(2, 5 * 64), (3, 1230 * 64), (4, 1240 * 64)]
 
 
 def test_rates_are_of_shares_of_the_pictures():

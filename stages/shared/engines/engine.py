@@ -1,19 +1,15 @@
-"""Where the shards of records and of features are made: on this machine, or on a Ray cluster.
+"""Shards as tasks, which an engine makes on this machine or on a Ray cluster.
 
 A shard is made from the files and values that its task names and from nothing else, so it is the
-same wherever it is made. `engine` in params.yaml decides; no stage depends on it.
+same wherever it is made.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from stages.shared.engines import local, ray
-from stages.shared.engines.settings import EngineName, Ray
 from stages.shared.runtime.outputs import Part, Staging
-from stages.shared.settings.reading import read
 
 AnyPart = TypeVar("AnyPart", bound=Part)
 # Is called with the number of pictures that are done.
@@ -59,17 +55,6 @@ class Engine(Protocol):
         Returns:
             A function that waits for the part, and raises the exceptions of the task.
         """
-
-
-ENGINES: dict[str, Callable[[], AbstractContextManager[Engine]]] = {
-    "local": local.running,
-    "ray": lambda: ray.running(read("ray", Ray, default=Ray())),
-}
-
-
-def running() -> AbstractContextManager[Engine]:
-    """The engine that params.yaml names, for as long as the context lasts."""
-    return ENGINES[read("engine", EngineName, default="local")]()
 
 
 def parts(

@@ -4,10 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from stages.shared.engines.engine import AnyPart, ShardTask, Tick
+from stages.shared.engines.engine import AnyPart, ShardTask, Tick
 
 
 class Local:
@@ -15,9 +13,7 @@ class Local:
 
     ahead = 0
 
-    def start(
-        self, task: "ShardTask[AnyPart]", folder: Path, tick: "Tick"
-    ) -> Callable[[], "AnyPart"]:
+    def start(self, task: ShardTask[AnyPart], folder: Path, tick: Tick) -> Callable[[], AnyPart]:
         """Begin a task; see `engine.Engine`."""
         return partial(task.make, folder, tick)
 

@@ -16,17 +16,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import fsspec
 
 import stages
+from stages.shared.engines.engine import AnyPart, ShardTask, Tick
 from stages.shared.engines.settings import Ray
 from stages.shared.runtime import digests, packages
 from stages.shared.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from stages.shared.engines.engine import AnyPart, ShardTask, Tick
 
 # How often a task is done again after its worker has died.
 RETRIES = 3
@@ -135,9 +133,7 @@ class RayEngine:
         self.ahead = QUEUED * max(1, int(slots))
         self._shared = cache(lambda path: ray.put(self._storage.put(path)))
 
-    def start(
-        self, task: "ShardTask[AnyPart]", folder: Path, tick: "Tick"
-    ) -> Callable[[], "AnyPart"]:
+    def start(self, task: ShardTask[AnyPart], folder: Path, tick: Tick) -> Callable[[], AnyPart]:
         """Begin a task; see `engine.Engine`."""
         import ray
 
@@ -147,7 +143,7 @@ class RayEngine:
             task.make, self._storage, packages.versions(), reads, list(shares), *shares.values()
         )
 
-        def finish() -> "AnyPart":
+        def finish() -> AnyPart:
             try:
                 part, files = ray.get(result)
             except ray.exceptions.RayTaskError as error:
@@ -166,13 +162,13 @@ class RayEngine:
 
 
 def work(
-    make: "Callable[[Path, Tick], AnyPart]",
+    make: Callable[[Path, Tick], AnyPart],
     storage: Storage,
     versions: list[str],
     reads: Mapping[Path, Carried],
     shared_paths: list[Path],
     *shared: Carried,
-) -> "tuple[AnyPart, dict[str, Carried]]":
+) -> tuple[AnyPart, dict[str, Carried]]:
     """Make a shard on a worker, in a folder of its own that looks like the project's.
 
     Returns:

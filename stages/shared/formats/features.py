@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib import format as npy
 from pydantic import BaseModel
 
-from stages.shared.formats.manifest import Manifest
+from stages.shared.manifest import Manifest
 from stages.shared.records.dataset import Dataset
 from stages.shared.runtime.digests import damaged, require_whole
 from stages.shared.runtime.errors import UserError

@@ -8,7 +8,7 @@ from typing import Literal, Self
 import numpy as np
 from PIL import Image
 
-from stages.shared.formats.manifest import Manifest
+from stages.shared.manifest import Manifest
 from stages.shared.records import tfrecord
 from stages.shared.runtime.digests import damaged, digest, require_whole
 from stages.shared.runtime.errors import UserError

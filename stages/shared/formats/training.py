@@ -1,10 +1,10 @@
-"""models/VARIANT/training.json: how a variant was trained, for the model card."""
+"""models/VARIANT/settings.json: how a variant was trained, for the model card."""
 
 from typing import Any, Literal
 
-from stages.shared.formats.manifest import Manifest
+from stages.shared.manifest import Manifest
 
-TRAINING_FILE = "training.json"
+SETTINGS_FILE = "settings.json"
 
 
 class Training(Manifest):

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import KerasTensor, layers, ops
 
-from stages.shared.formats.manifest import Manifest
+from stages.shared.manifest import Manifest
 from stages.shared.networks import vgg
 from stages.shared.networks.vgg import TAPS, Shape
 from stages.shared.runtime import digests

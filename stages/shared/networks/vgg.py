@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import keras
 from keras import KerasTensor, layers, ops
 
-from stages.shared.formats.manifest import Manifest
+from stages.shared.manifest import Manifest
 from stages.shared.runtime import digests
 
 # Mean of ImageNet's training pictures, BGR, 0 to 255 (keras.applications.imagenet_utils, "caffe").

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel
 
-from stages.shared.formats.manifest import Manifest
+from stages.shared.manifest import Manifest
 from stages.shared.runtime.digests import digest_of
 from stages.shared.runtime.paths import DATASET_FILE
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import google_crc32c
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
-from google.protobuf.message import DecodeError, Message
+from google.protobuf import descriptor_pool, message_factory, text_format
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.message import DecodeError
 
 from stages.shared.runtime.digests import damaged
 from stages.shared.runtime.errors import UserError
@@ -20,6 +20,24 @@ LENGTH, CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
 HEADER_BYTES = LENGTH.size + CHECKSUM.size
 # tensorflow/core/lib/hash/crc32c.h
 MASK_DELTA = 0xA282EAD8
+# tensorflow/core/example/{example,feature}.proto, for features of byte strings alone.
+PROTO = """
+name: "example.proto" syntax: "proto3"
+message_type { name: "BytesList"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_BYTES } }
+message_type { name: "Feature"
+  field { name: "bytes_list" number: 1 label: LABEL_OPTIONAL type_name: ".BytesList" } }
+message_type { name: "Features"
+  field { name: "feature" number: 1 label: LABEL_REPEATED type_name: ".Features.FeatureEntry" }
+  nested_type { name: "FeatureEntry" options { map_entry: true }
+    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
+    field { name: "value" number: 2 label: LABEL_OPTIONAL type_name: ".Feature" } } }
+message_type { name: "Example"
+  field { name: "features" number: 1 label: LABEL_OPTIONAL type_name: ".Features" } }
+"""
+POOL = descriptor_pool.DescriptorPool()
+POOL.Add(text_format.Parse(PROTO, FileDescriptorProto()))
+EXAMPLE = message_factory.GetMessageClass(POOL.FindMessageTypeByName("Example"))
 
 
 def write(path: Path, entries: Iterable[bytes]) -> None:
@@ -71,41 +89,3 @@ def decode_example(content: bytes) -> dict[str, bytes]:
 def _checksum(data: bytes) -> bytes:
     crc = google_crc32c.value(data)
     return CHECKSUM.pack(((crc >> 15 | crc << 17) + MASK_DELTA) & 0xFFFFFFFF)
-
-
-def _example() -> type[Message]:
-    """The class of `tf.train.Example`, with features of byte strings alone.
-
-    Its fields are those of tensorflow/core/example/{example,feature}.proto.
-    """
-    file = descriptor_pb2.FileDescriptorProto(name="example.proto", syntax="proto3")
-
-    def message(name: str, field: str, kind: str | None, repeated: bool = False) -> None:
-        file.message_type.add(name=name).field.add(
-            name=field,
-            number=1,
-            label=Field.LABEL_REPEATED if repeated else Field.LABEL_OPTIONAL,
-            type=Field.TYPE_MESSAGE if kind else Field.TYPE_BYTES,
-            type_name=kind,
-        )
-
-    message("BytesList", "value", None, repeated=True)
-    message("Feature", "bytes_list", ".BytesList")
-    message("Features", "feature", ".Features.FeatureEntry", repeated=True)
-    message("Example", "features", ".Features")
-    entry = file.message_type[2].nested_type.add(name="FeatureEntry")
-    entry.options.map_entry = True
-    entry.field.add(name="key", number=1, label=Field.LABEL_OPTIONAL, type=Field.TYPE_STRING)
-    entry.field.add(
-        name="value",
-        number=2,
-        label=Field.LABEL_OPTIONAL,
-        type=Field.TYPE_MESSAGE,
-        type_name=".Feature",
-    )
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("Example"))
-
-
-EXAMPLE = _example()

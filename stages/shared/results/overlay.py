@@ -31,6 +31,11 @@ def colours(classes: int) -> np.ndarray:
     return (PALETTE[entries] * (0.6**rounds)[:, None]).astype(np.uint8)
 
 
+def hex_colours(classes: int) -> list[str]:
+    """The same as CSS has them, such as `#0072b2`."""
+    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colours(classes)]
+
+
 def overlay(image: np.ndarray, mask: np.ndarray, classes: int, opacity: float) -> np.ndarray:
     """Lay a mask over its picture.
 

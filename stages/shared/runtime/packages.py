@@ -28,7 +28,8 @@ def noted() -> dict[str, Versions]:
 
 def note(stage: str) -> None:
     """Note the installed versions as those that a stage has run under."""
-    LOCK_FILE.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (LOCK_FILE.parent, PACKAGES_FILE.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(LOCK_FILE):
         now = noted() | {stage: versions()}
         if now != noted():

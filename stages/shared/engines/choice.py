@@ -1,0 +1,19 @@
+"""The engine that `engine` in params.yaml names; no stage depends on it."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from stages.shared.engines import local, ray
+from stages.shared.engines.engine import Engine
+from stages.shared.engines.settings import EngineName, Ray
+from stages.shared.settings.reading import read
+
+ENGINES: dict[str, Callable[[], AbstractContextManager[Engine]]] = {
+    "local": local.running,
+    "ray": lambda: ray.running(read("ray", Ray, default=Ray())),
+}
+
+
+def running() -> AbstractContextManager[Engine]:
+    """The engine, for as long as the context lasts."""
+    return ENGINES[read("engine", EngineName, default="local")]()
