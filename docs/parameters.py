@@ -1,4 +1,7 @@
-"""docs/parameters.md, from the schema, its docstrings and dvc.yaml: `python -m docs.parameters`."""
+"""docs/parameters.md, generated from the schema, its docstrings and dvc.yaml.
+
+    python -m docs.parameters
+"""
 
 import json
 import re
@@ -24,12 +27,13 @@ NAME = "NAME"
 
 INTRODUCTION = """# Parameters
 
-All of `params.yaml`, as the schema in `stages/shared/params.py` and `dataset_params.py` has it.
-`make docs` writes this page from there; a test fails when it is out of date.
+All keys of `params.yaml`. `make docs` generates this page from the schema
+(`stages/check/schema.py`); a test fails if it is out of date.
 
-A key without a default has to be there. The last column names the stages that read a key: a change
-of it runs these, and those behind them if what these write has changed. `train@NAME` is that of one
-variant, `train` that of each. `check` reads the whole file after every change of it."""
+A key without a default is required. The last column lists the stages that read a key. A change of
+the key runs these stages, and later stages if their dependencies have changed. `train@NAME` is the
+stage of one variant, `train` that of every variant. `check` reads the whole file after every
+change."""
 
 HEAD = ("key", "type", "default", "range", "meaning", "read by")
 # JSON Schema's words, and how they read here.
@@ -57,7 +61,7 @@ def page() -> str:
     fields = Params.model_fields
     plain = [key for key, field in fields.items() if not sections(field.annotation)]
     top = table(row(Params, name, name) for name in plain)
-    parts = [INTRODUCTION, "## At the top", top]
+    parts = [INTRODUCTION, "## Top level", top]
     for key, field in fields.items():
         if key not in plain:
             path = f"{key}.{NAME}" if get_origin(field.annotation) is dict else key
@@ -116,7 +120,7 @@ def row(model: type[Section], name: str, path: str, otherwise: str = "") -> list
         default(field),
         ", ".join(dict.fromkeys(limits(schema))),
         meaning(model, name) or otherwise,
-        ", ".join(f"`{stage}`" for stage in readers(path)) or "none: it changes no result",
+        ", ".join(f"`{stage}`" for stage in readers(path)) or "none: it does not affect results",
     ]
 
 

@@ -60,7 +60,7 @@ def test_features_are_made_with_a_new_backbone(project: Project):
     published = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
     expected = [layer.name for layer in published.layers if layer.weights]
     program = (
-        "from stages.shared import vgg; "
+        "from stages.shared.networks import vgg; "
         "print(*(layer.name for layer in vgg.load().layers if layer.weights))"
     )
     assert project.run("python", "-c", program).stdout.split() == [*expected, "fc6", "fc7"]

@@ -1,7 +1,6 @@
 """Data sources: a module for each, with the name that `dataset.source` selects.
 
-Its settings are a class of `dataset_params`, which all stages read; the module is read by `prepare`
-alone. It has
+Its settings are a class of `stages.prepare.settings`. The module has
 
     labels(settings) -> Labels                    what stands in the masks
     files(settings) -> Iterable[Path]             what it reads; when none has changed, neither have
