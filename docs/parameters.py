@@ -1,7 +1,4 @@
-"""docs/parameters.md, generated from the schema, its docstrings and dvc.yaml.
-
-    python -m docs.parameters
-"""
+"""`python -m docs.parameters` writes docs/parameters.md from the schema and dvc.yaml."""
 
 import json
 import re

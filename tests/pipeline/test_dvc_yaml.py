@@ -1,6 +1,8 @@
 """dvc.yaml: a stage's deps are what it imports, and its parameters what it reads."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,15 +11,26 @@ import yaml
 from stages.check.schema import Params, read_all
 from tests.conftest import ROOT
 
-# A folder is the dep, so that a new source is no change of dvc.yaml.
-SOURCES = ROOT / "stages/shared/sources"
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES = PIPELINE["stages"]
+CODE = ROOT / "stages"
+# It affects no output byte, so no stage depends on it.
+RUNTIME = CODE / "shared/runtime"
+# Its modules are found by their names, so that a new source is no change of a list.
+SOURCES = CODE / "prepare/sources"
+# Files that only mark a package.
+MARKERS = set(CODE.rglob("__init__.py")) - {SOURCES / "__init__.py"}
+MOST_LINES = {"dvc.yaml": 240, "dvc.lock": 1300}
 
 
 def definition(stage: str) -> dict:
     """A stage's definition, of a `foreach` what is under `do`."""
     return STAGES[stage].get("do", STAGES[stage])
+
+
+def modules(folder: Path) -> set[Path]:
+    """The modules of a folder and of all below it."""
+    return set(folder.rglob("*.py")) - MARKERS
 
 
 def module_file(name: str) -> Path | None:
@@ -39,26 +52,70 @@ def imported_modules(path: Path) -> set[str]:
     return {".".join(p[:n]) for p in parts for n in range(1, len(p) + 1)}
 
 
-def import_closure(path: Path) -> set[Path]:
-    """The file, and every file of this project that it imports, directly or not.
+def imported_files(path: Path) -> set[Path]:
+    """The modules of this project that a file imports."""
+    return {module_file(name) for name in imported_modules(path)} - MARKERS - {None}
 
-    The package of sources imports all that lies in its folder, by whatever name.
-    """
-    closure, new = set(), {path, ROOT / "stages/__init__.py"}
+
+def import_closure(start: set[Path]) -> set[Path]:
+    """Some files, and every module of this project that they import, directly or not."""
+    closure, new = set(), start
     while new:
         closure |= new
-        found = {module_file(name) for file in new for name in imported_modules(file)}
-        if SOURCES / "__init__.py" in new:
-            found |= set(SOURCES.glob("*.py"))
-        new = found - closure - {None}
+        new = {found for file in new for found in imported_files(file)} - closure
     return closure
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_deps_name_every_module_that_the_stage_imports_and_no_other(stage: str):
     deps = [ROOT / dep for dep in definition(stage)["deps"] if dep.startswith("stages/")]
-    named = {file for dep in deps for file in (dep.glob("*.py") if dep == SOURCES else [dep])}
-    assert named == import_closure(ROOT / "stages" / f"{stage}.py")
+    closure = import_closure(modules(CODE / stage)) - modules(RUNTIME)
+    named = {file for dep in deps for file in (modules(dep) if dep.is_dir() else [dep])}
+    assert named == closure
+    # One way to write it: the folder where all of it is imported, and single modules elsewhere.
+    folders = {path for path in CODE.rglob("*") if path.is_dir() and modules(path)}
+    whole = {folder for folder in folders if modules(folder) <= closure}
+    outermost = {folder for folder in whole if folder.parent not in whole}
+    single = {file for file in closure if file.parent not in whole}
+    assert sorted(deps) == sorted(outermost | single)
+
+
+def test_a_file_that_marks_a_package_holds_nothing_that_a_stage_could_depend_on():
+    for path in MARKERS:
+        body = ast.parse(path.read_text()).body
+        assert not body or (len(body) == 1 and ast.get_docstring(ast.Module(body, []))), path
+
+
+def test_the_runtime_imports_nothing_else_of_the_project():
+    for path in modules(RUNTIME):
+        assert imported_files(path) <= modules(RUNTIME), path
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_imports_itself_and_what_is_shared_and_check_the_settings_of_all(stage: str):
+    settings = {path for path in modules(CODE) if path.name == "settings.py"}
+    own = modules(CODE / stage) | (settings if stage == "check" else set())
+    for path in modules(CODE / stage):
+        assert imported_files(path) <= own | modules(CODE / "shared"), path
+
+
+def test_what_is_shared_imports_nothing_of_a_stage():
+    for path in modules(CODE / "shared"):
+        assert imported_files(path) <= modules(CODE / "shared"), path
+
+
+def test_a_stage_needs_no_command():
+    for path in CODE.rglob("*.py"):
+        assert "commands" not in imported_modules(path), path
+
+
+def test_check_runs_after_a_change_of_the_parameters_or_of_the_packages_versions():
+    assert {"params.yaml", "constraints.txt"} <= set(definition("check")["deps"])
+
+
+@pytest.mark.parametrize("file", MOST_LINES)
+def test_a_file_of_dvc_is_short_enough_to_be_read(file: str):
+    assert len((ROOT / file).read_text().splitlines()) <= MOST_LINES[file]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -76,16 +133,29 @@ def test_every_parameter_that_changes_a_result_is_some_stage_s():
 def test_only_modules_that_read_or_write_data_or_use_several_gpus_import_tensorflow():
     importers = {
         str(path.relative_to(ROOT))
-        for path in (ROOT / "stages").rglob("*.py")
+        for path in CODE.rglob("*.py")
         if {"tensorflow", "tensorflow_datasets"} & imported_modules(path)
     }
     assert importers == {
-        "stages/shared/devices.py",
-        "stages/shared/exports.py",
-        "stages/shared/predictions.py",
-        "stages/shared/records.py",
-        "stages/shared/sources/tfds.py",
+        "stages/export/formats.py",
+        "stages/prepare/sources/tfds.py",
+        "stages/shared/formats/predictions.py",
+        "stages/shared/networks/devices.py",
     }
+
+
+def test_importing_stages_or_what_starts_them_changes_nothing_of_the_process():
+    folders = (RUNTIME, CODE / "shared/settings")
+    files = [path.relative_to(ROOT) for folder in folders for path in sorted(modules(folder))]
+    names = ["stages", *(".".join(path.with_suffix("").parts) for path in files)]
+    program = (
+        "import importlib, os, sys\n"
+        "before = dict(os.environ), sys.excepthook\n"
+        "for name in sys.argv[1:]:\n"
+        "    importlib.import_module(name)\n"
+        "    assert (dict(os.environ), sys.excepthook) == before, name\n"
+    )
+    subprocess.run([sys.executable, "-c", program, *names], cwd=ROOT, check=True)
 
 
 def test_metrics_and_plots_live_in_git_and_bulky_outputs_in_the_cache():

@@ -93,7 +93,10 @@ def test_features_that_will_not_fit_are_told_before_the_backbone_runs(
     monkeypatch.setattr(shard, "run", lambda *_: pytest.fail("the backbone ran"))
     with pytest.raises(UserError) as error:
         features.features()
-    said = r"data/features needs (\S+)kB more, .* has (\S+)kB free; free some space and run `dvc repro` again"
+    said = (
+        r"data/features needs (\S+)kB more, .* has (\S+)kB free; "
+        r"free some space and run `dvc repro` again"
+    )
     need, told_free = map(float, re.fullmatch(said, str(error.value)).groups())
     # The headers of the files are not counted; the stage has a page or two of its own.
     assert 1000 * need == pytest.approx(stored, rel=0.1)
