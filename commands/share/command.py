@@ -11,7 +11,7 @@ import subprocess
 
 from dvc.repo import Repo, lock_repo
 
-from commands.shared.runtime.errors import UserError
+from stages.shared.runtime.errors import UserError
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import ROOT, Project, encoded
 
 START_LIMIT = ANSWER_LIMIT = 180  # seconds
-NO_PICTURE = "the picture is no image of any known format"
+NO_PICTURE = "the picture is not an image in a known format"
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.skipif(

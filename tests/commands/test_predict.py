@@ -61,7 +61,7 @@ def test_tiles_cover_each_pixel_once_with_the_margin_around_it(size: tuple[int, 
 
 
 def test_a_tile_that_is_smaller_than_what_the_network_sees_is_refused(segment):
-    with pytest.raises(UserError, match=r"a tile of 512 pixels is too small.*take 544 or more"):
+    with pytest.raises(UserError, match=r"a tile of 512 pixels is too small.*use 544 or more"):
         segment("fcn8s", tile=512)
 
 
@@ -101,7 +101,9 @@ def test_a_picture_goes_through_at_the_size_that_it_had_in_training(segment):
 
 
 def test_an_unknown_variant_is_named_with_those_there_are(segment):
-    with pytest.raises(UserError, match=r"'fcn4s' is no trained variant; models/ has fcn16s, fcn3"):
+    with pytest.raises(
+        UserError, match=r"'fcn4s' is not a trained variant; models/ has fcn16s, fcn3"
+    ):
         segment("fcn4s")
     assert segmenter.trained_variants() == ["fcn16s", "fcn32s", "fcn8s", "fcn8s-finetuned"]
 
@@ -145,7 +147,7 @@ def test_a_folder_of_pictures_becomes_masks_of_their_sizes(
     built_project: Project, pictures: Path, tmp_path: Path, monkeypatch
 ):
     out = tmp_path / "out"
-    done = built_project.stage(
+    done = built_project.command(
         "predict", "--variant", "fcn8s", "--out", str(out), "--overlays", str(pictures), check=False
     )
     assert done.returncode == 1
@@ -188,19 +190,22 @@ def test_a_picture_is_turned_as_its_exif_says(
 
 
 MISTAKES = {
-    "no such picture": (["--out", "out", "nowhere.jpg"], "nowhere.jpg is no file or folder"),
-    "a folder without pictures": (["--out", "out", "stages"], "stages/ holds no picture"),
+    "no such picture": (["--out", "out", "nowhere.jpg"], "nowhere.jpg does not exist"),
+    "a folder without pictures": (
+        ["--out", "out", "stages"],
+        "stages/ has no picture that Pillow can read",
+    ),
     "a variant of another project": (
         ["--variant", "fcn4s", "--out", "out", "{pictures}"],
-        "'fcn4s' is no trained variant",
+        "'fcn4s' is not a trained variant",
     ),
     "a picture that would be overwritten": (
         ["--out", "{pictures}", "{pictures}/turned.png"],
-        "turned.png is a picture of yours; take another --out",
+        "turned.png is one of your pictures; use another --out",
     ),
     "the folder of the pictures": (
         ["--out", "{pictures}", "{pictures}"],
-        "where your pictures are; take another",
+        "the folder of your pictures; use another",
     ),
     "two pictures of one name": (
         ["--out", "out", "{pictures}/a.png", "{pictures}/../copy/a.png"],
@@ -208,7 +213,7 @@ MISTAKES = {
     ),
     "an output that is a file": (
         ["--out", "params.yaml", "{pictures}"],
-        "params.yaml can't be written: File exists; take another --out",
+        "params.yaml can't be written: File exists; use another --out",
     ),
 }
 
@@ -242,4 +247,4 @@ def test_masks_in_the_folder_of_the_pictures_are_no_pictures(pictures: Path, tmp
     (folder / "masks").mkdir()
     Image.fromarray(drawn(40, 40)).save(folder / "masks/a.png")
     found = predict.tasks([folder], folder / "masks")
-    assert found == [predict.Task(folder / "a.jpg", Path("a"))]
+    assert found == [predict.PictureTask(folder / "a.jpg", Path("a"))]

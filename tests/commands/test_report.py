@@ -1,4 +1,4 @@
-"""`python -m stages.report`: the page in a real browser without a network, and what it tells."""
+"""`python -m commands.report`: the page in a real browser without a network, and what it tells."""
 
 import io
 import json
@@ -17,6 +17,7 @@ from commands.report import command as report
 from stages.evaluate import stage as evaluate
 from stages.shared.formats import predictions
 from stages.shared.formats.predictions import Summary
+from stages.shared.records import shards
 from stages.shared.records.dataset import IGNORED, Dataset, Shard, pixel_share
 from stages.shared.records.shards import Record
 from stages.shared.results import scores
@@ -81,11 +82,12 @@ PICTURES = [evaluated(number) for number in range(8)]
 def write_results(folder: Path) -> None:
     """What the stages leave of these pictures, by the stages' own writers."""
     (folder / "data/records").mkdir(parents=True)
-    shards = {}
+    of_split = {}
     for split in ("train", "validation", "test"):
         path = folder / f"data/records/{split}-00000.tfrecord"
         shards.write(path, (picture.record for picture in PICTURES))
-        shards[split] = [Shard(file=path.name, pictures=len(PICTURES), digest=digests.digest(path))]
+        digest = digests.digest(path)
+        of_split[split] = [Shard(file=path.name, pictures=len(PICTURES), digest=digest)]
     counts = np.bincount(np.concatenate([p.record.mask.ravel() for p in PICTURES]), minlength=256)
     share = pixel_share(counts[: len(CLASSES)], CLASSES)
     dataset = Dataset(
@@ -93,8 +95,8 @@ def write_results(folder: Path) -> None:
         image_size=(SIZE, SIZE),
         fit="stretch",
         classes=CLASSES,
-        pixel_share=dict.fromkeys(shards, share),
-        shards=shards,
+        pixel_share=dict.fromkeys(of_split, share),
+        shards=of_split,
         left_out=[],
     )
     dataset.write(folder / "data/dataset.json")
@@ -366,7 +368,7 @@ def test_without_vega_it_says_so_and_the_gallery_works(copied: Project, open_fil
     folder = copied.folder / "reports"
     shutil.rmtree(folder / "vega")
     page = open_file(folder / "index.html", within=folder, tolerated=NO_FILE)
-    expect(page.get_by_role("alert").first).to_contain_text("vega is not beside this page")
+    expect(page.get_by_role("alert").first).to_contain_text("put the folder vega next to this page")
     assert shown_numbers(page) == worst_first(BEST)
 
 
@@ -398,7 +400,7 @@ MISSING = {
     "reports/fcn8s/metrics.json": "`dvc repro` makes it, or `dvc pull` fetches it",
     "reports/fcn16s/confusion.csv": "`dvc repro` makes it, or `dvc pull` fetches it",
     "reports/dataset/index.html": "`dvc repro` makes it, or `dvc pull` fetches it",
-    "reports/vega/vega.min.js": "`git checkout reports/vega` brings it back",
+    "reports/vega/vega.min.js": "`git checkout reports/vega` restores it",
     "data/evaluation/fcn8s": "`dvc repro` makes it, or `dvc pull` fetches it",
 }
 

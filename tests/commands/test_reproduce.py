@@ -1,4 +1,4 @@
-"""`python -m stages.reproduce`, on the tiny project; and what the bytes do not depend on."""
+"""`python -m commands.reproduce`, on the tiny project; and what the bytes do not depend on."""
 
 import csv
 import re

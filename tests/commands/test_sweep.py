@@ -169,18 +169,22 @@ def test_every_value_that_is_searched_is_a_legal_setting(key: str):
 @pytest.mark.parametrize(
     ("changes", "arguments", "sentence"),
     [
-        ({}, ["--variant=fcn4s"], "fcn4s is no variant; the variants are fcn32s, fcn16s, fcn8s, "),
-        ({}, ["--variant=fcn8s-finetuned"], "take a variant with train: head"),
-        ({}, ["--variant=fcn8s", "--trials=0"], "'0' is no whole number from 1 up"),
+        (
+            {},
+            ["--variant=fcn4s"],
+            "fcn4s is not a variant; the variants are fcn32s, fcn16s, fcn8s, ",
+        ),
+        ({}, ["--variant=fcn8s-finetuned"], "use a variant with train: head"),
+        ({}, ["--variant=fcn8s", "--trials=0"], "'0' is not a whole number above 0"),
         (
             {"backbone.width": 0.125},
             ["--variant=fcn32s"],
-            "backbone is not up to date; `dvc repro features` first",
+            "backbone is not up to date; run `dvc repro features` first",
         ),
         (
             {"variants.fcn16s.dropout": 0.1},
             ["--variant=fcn8s"],
-            "train@fcn16s is not up to date; `dvc repro train@fcn16s` first",
+            "train@fcn16s is not up to date; run `dvc repro train@fcn16s` first",
         ),
     ],
     ids=["unknown", "a network", "no trials", "no features", "a parent that has changed"],

@@ -15,10 +15,12 @@ from onnx import numpy_helper
 from PIL import Image
 
 from commands.predict.segmenter import Segmenter
-from stages.backbone.settings import Backbone
 from stages.export import formats, stage
+from stages.export.card import Card, model_card
 from stages.prepare.sources import demo
+from stages.shared.formats.training import TRAINING_FILE, Training
 from stages.shared.networks import fcn, vgg
+from stages.shared.records.dataset import Dataset
 from stages.shared.runtime.errors import UserError
 from tests.conftest import Project
 
@@ -168,8 +170,23 @@ def test_the_model_card_tells_what_the_files_hold(exported: Path, built_project:
         "no published weights are inside",
     ):
         assert words in card
-    published = Backbone(network="vgg19", weights="imagenet", width=1.0)
-    assert "CC BY 4.0" in card.licence(published)
+
+
+def test_the_model_card_names_the_licence_of_published_weights(exported: Path):
+    published = vgg.load_config().model_copy(update={"origin": "imagenet"})
+    card = model_card(
+        Card(
+            name="fcn32s",
+            training=Training.read(Path("models/fcn32s") / TRAINING_FILE),
+            backbone=published,
+            parameters=1,
+            dataset=Dataset.load(),
+            split="test",
+            metrics=json.loads(Path("reports/fcn32s/metrics.json").read_text()),
+            formats=["onnx"],
+        )
+    )
+    assert "began with published weights (imagenet): CC BY 4.0" in card
 
 
 def test_the_code_in_the_model_card_runs_as_written(exported: Path, tmp_path: Path):

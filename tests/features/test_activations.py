@@ -12,7 +12,6 @@ from stages.shared.formats.features import FeatureReader, Features, FeatureShard
 from stages.shared.networks import fcn
 from stages.shared.networks.fcn import HeadConfig, Score
 from stages.shared.networks.stored import on_stored
-from stages.shared.runtime.paths import FEATURES_DIR
 
 SHAPE = (5, 4, 4, 6)
 
@@ -50,7 +49,7 @@ def write(values: np.ndarray, masks: np.ndarray, shard_sizes: list[int]) -> Feat
     """Store a split in shards, each in two batches."""
     start, shards = 0, []
     for number, pictures in enumerate(shard_sizes):
-        writer = ShardWriter(FEATURES_DIR, "test", number, pictures)
+        writer = ShardWriter(features.FEATURES_DIR, "test", number, pictures)
         for part in np.array_split(np.arange(start, start + pictures), 2):
             writer.append({"fc7": values[part]}, masks[part])
         shards.append(FeatureShard(number=number, pictures=pictures, files=writer.close()))

@@ -138,14 +138,14 @@ def test_a_file_of_another_version_of_the_pipeline_is_named(in_project: Project)
 
 
 def test_features_of_another_backbone_are_refused(in_project: Project):
-    vgg.save(vgg.backbone(width=0.0625, seed=5), 0.0625, BACKBONE_DIR)
+    vgg.save(vgg.backbone(width=0.0625, seed=5), 0.0625, "random", BACKBONE_DIR)
     for name in ("fcn32s", "fcn8s-finetuned"):
         with pytest.raises(UserError, match="features of another backbone than that of models/b"):
             train.train(name)
     features.features()
     with pytest.raises(UserError, match="features of another backbone than that of models/fcn32s"):
         evaluate.evaluate("fcn32s")
-    with pytest.raises(UserError, match="models/fcn32s/ is of another backbone than data/features"):
+    with pytest.raises(UserError, match="models/fcn32s/ has another backbone than data/features"):
         train.train("fcn16s")
     for read in (lambda: Segmenter("fcn32s"), lambda: export.export("fcn32s")):
         with pytest.raises(UserError, match="fcn32s/ was trained on another backbone than models/"):
@@ -162,19 +162,21 @@ def test_a_head_of_another_width_is_refused(in_project: Project):
     path = Path("models/fcn32s/head.json")
     head = fcn.HeadConfig.read(path)
     head.model_copy(update={"backbone": vgg.load_config().weights}).write(path)
-    with pytest.raises(UserError, match="models/fcn32s/ is of another number of channels than"):
+    with pytest.raises(UserError, match="models/fcn32s/ has another number of channels than"):
         train.train("fcn16s")
 
 
 def test_records_of_other_classes_are_refused(in_project: Project):
     in_project.set_params({"dataset.ignore": [4]})
     prepare.prepare()
-    with pytest.raises(UserError, match="features of other records than data/records/"):
+    with pytest.raises(UserError, match="features/ was made from other records than data/records/"):
         train.train("fcn32s")
-    with pytest.raises(UserError, match="evaluation/fcn32s/ is of other records or another split"):
+    with pytest.raises(
+        UserError, match="evaluation/fcn32s/ was measured on other records or another split"
+    ):
         compare.compare()
     for name in ("fcn32s", "fcn8s-finetuned"):
-        with pytest.raises(UserError, match="is of the classes ground, disc, ring, bar, tile, dat"):
+        with pytest.raises(UserError, match="has the classes ground, disc, ring, bar, tile, dat"):
             evaluate.evaluate(name)
 
 

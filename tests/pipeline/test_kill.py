@@ -69,7 +69,7 @@ def test_wherever_it_is_killed_the_outs_are_whole_and_in_the_end_the_same(
     for stage, number, group in kills(built_project.counts):
         fault = {"FAULT_AT": f"{stage}:{number}"} | ({"FAULT_GROUP": "1"} if group else {})
         done = project.run("dvc", "repro", stage, check=False, PYTHONPATH=str(FAULTS), **fault)
-        went_on += "going on" in done.stdout
+        went_on += "continuing " in done.stdout
         if done.returncode == 0:
             continue
         killed.append(stage)
@@ -118,12 +118,12 @@ def test_ctrl_c_says_where_a_training_stands_and_the_next_run_goes_on_there(
 ):
     process = start_training(long_training, "python", "-m", "stages.train", "fcn32s")
     _, stderr = interrupt(process)
-    said = r"stopped; (\d+) of 1000000 epochs are finished and kept, and `dvc repro` goes on"
+    said = r"stopped; (\d+) of 1000000 epochs are finished and kept, and `dvc repro` continues"
     kept = re.search(said, stderr)[1]
     process = start_training(long_training, "dvc", "repro", "train@fcn32s")
     stdout, stderr = interrupt(process)
     assert re.search(said, stderr)
-    assert f"fcn32s: going on after epoch {kept} of 1000000" in stdout
+    assert f"fcn32s: continuing after epoch {kept} of 1000000" in stdout
 
 
 @pytest.mark.parametrize("place", [[], ["--temp"]], ids=["in the workspace", "in a folder"])
@@ -147,7 +147,7 @@ def test_another_parameter_drops_what_an_interrupted_training_has_kept(long_trai
     interrupt(start_training(long_training, "python", "-m", "stages.train", "fcn32s"))
     long_training.set_params({"variants.fcn32s.epochs": 2, "variants.fcn32s.dropout": 0.1})
     done = long_training.stage("train", "fcn32s")
-    assert "going on" not in done.stdout
+    assert "continuing " not in done.stdout
     assert not (long_training.folder / "models/.partial").exists()
 
 
@@ -158,7 +158,7 @@ def test_two_runs_at_once_never_write_the_same_output(long_training: Project):
     assert re.search(r"is busy, it is being blocked by:|Unable to acquire lock", second.stderr)
     by_hand = long_training.stage("train", "fcn32s", check=False)
     assert by_hand.returncode == 1
-    assert "another process is writing models/fcn32s; wait until it is done" in by_hand.stderr
+    assert "another process is writing models/fcn32s; wait until it ends" in by_hand.stderr
     interrupt(first)
 
 
@@ -185,7 +185,7 @@ def test_ctrl_c_ends_a_stage_that_is_deep_in_a_library(library: str):
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=5)
     assert process.returncode != 0
-    assert "stopped; 2 finished shards are kept, and `dvc repro` goes on from there" in stderr
+    assert "stopped; 2 finished shards are kept, and `dvc repro` continues from there" in stderr
 
 
 def test_what_was_kept_is_dropped_when_code_or_data_changed(tmp_path: Path, monkeypatch):

@@ -83,7 +83,7 @@ MISTAKES = {
     "no such parent": ({"variants.fcn8s.parent": "fcn4s"}, "variants.fcn8s.parent is 'fcn4s'"),
     "no such folder": (
         {"dataset.root": "data/picture"},
-        "dataset.root is 'data/picture', which is no",
+        "dataset.root is 'data/picture', which is not",
     ),
     "infinite rate": ({"train.learning_rate": float("inf")}, "train.learning_rate is inf"),
     "a name for the shell": (

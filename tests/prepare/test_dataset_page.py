@@ -112,11 +112,11 @@ def test_warnings_name_the_files(root: Path, monkeypatch, capsys):
             "validation: images/val/a.png",
             "validation: images/val/b.png",
         ],
-        "masks without a pixel that counts (1)": ["validation: images/val/void.png"],
-        "pictures whose aspect is far from the others&#x27;: they will be squeezed (1)": [
+        "masks of which every pixel is ignored (1)": ["validation: images/val/void.png"],
+        "pictures with an unusual aspect ratio: they will be squeezed (1)": [
             "train: images/train/wide.png, 200 x 20"
         ],
-        "pictures left out, for dataset.bad_pictures is skip (1)": [
+        "pictures left out, because dataset.bad_pictures is skip (1)": [
             "train: images/train/new.png: the mask holds labels without a class: 7; name them in "
             "dataset.classes, or list them in dataset.ignore (its mask is masks/train/new.png)"
         ],
@@ -128,7 +128,9 @@ def test_warnings_name_the_files(root: Path, monkeypatch, capsys):
 
 def test_a_split_that_stays_empty_is_named(root: Path, monkeypatch):
     fractions = {"by": "fraction", "train": 0.5, "validation": 0.01, "test": 0.49}
-    with pytest.raises(UserError, match=r"splits\.validation is 0\.01, which leaves no picture"):
+    with pytest.raises(
+        UserError, match=r"splits\.validation is 0\.01, which has no usable picture"
+    ):
         prepare(root, monkeypatch, splits=fractions)
 
 

@@ -268,15 +268,15 @@ MISTAKES = {
         {"pictures": "images/*"},
         r"two pictures are called c: images/c\.jpg and images/c\.png",
     ),
-    "a link that leads nowhere": (
+    "a broken link": (
         link("images/c.png"),
         {},
-        r"images/c\.png is a link that leads nowhere, to /nowhere/a\.png",
+        r"images/c\.png is a broken link to /nowhere/a\.png",
     ),
     "a pattern that finds nothing": (
         lambda root: None,
         {"masks": "labels/*.png"},
-        r"dataset\.masks is 'labels/\*\.png', which finds no file in",
+        r"dataset\.masks is 'labels/\*\.png', which matches no file in",
     ),
     "no such folder": (lambda root: None, {"root": "/nowhere"}, r"/nowhere can't be read: No such"),
     "no list": (
@@ -287,7 +287,7 @@ MISTAKES = {
     "a list of others": (
         text(train="a\nq", test="b"),
         {"splits": LISTS},
-        r"train\.txt, line 2: 'q' is no picture of images",
+        r"train\.txt, line 2: 'q' matches no picture of images",
     ),
     "a picture on two lists": (
         text(train="a\nb", test="b"),
@@ -357,7 +357,11 @@ BAD_PICTURES = {
         {},
         r"the mask is 9 x 7 pixels, its picture 9 x 6",
     ),
-    "an unreadable file": ({"masks/a.png": b"<html>"}, {}, r"the mask is no image"),
+    "an unreadable file": (
+        {"masks/a.png": b"<html>"},
+        {},
+        r"the mask is not an image in a known format",
+    ),
     "a cut-off file": ({"images/a.png": b"\x89PNG\r\n\x1a\n"}, {}, r"the picture (is no|does not)"),
     "16 bits a channel": (
         {"images/a.png": np.full((6, 9), 3000, np.uint16)},
@@ -402,7 +406,7 @@ def test_a_picture_without_a_mask_may_be_skipped(root: Path, capsys):
 
 
 READ_AS_NOBODY = """
-from tests.test_folder import settings, folder, os, Path
+from tests.prepare.test_folder import settings, folder, os, Path
 import sys
 if os.geteuid() == 0:
     os.seteuid(65534)

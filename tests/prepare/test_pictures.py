@@ -47,11 +47,11 @@ def test_a_palette_mask_gives_its_indices(image: np.ndarray, mask: np.ndarray):
 
 def test_what_does_not_decode_is_named(image: np.ndarray, mask: np.ndarray):
     whole, labels = encoded(image, "PNG"), encoded(mask, "PNG")
-    with pytest.raises(BadPictureError, match="the picture is no image"):
+    with pytest.raises(BadPictureError, match="the picture is not an image in a known format"):
         decode_pair(b"<html>", labels)
     with pytest.raises(BadPictureError, match="the picture does not decode"):
         decode_pair(whole[: len(whole) // 2], labels)
-    with pytest.raises(BadPictureError, match="the mask is no image"):
+    with pytest.raises(BadPictureError, match="the mask is not an image in a known format"):
         decode_pair(whole, b"")
 
 

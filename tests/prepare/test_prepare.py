@@ -184,7 +184,7 @@ def test_an_interrupted_prepare_goes_on_from_the_last_whole_shard(
         run_prepare(settings, monkeypatch)
     assert not RECORDS_DIR.exists()
     run_prepare(settings, monkeypatch)
-    assert "records: going on where an earlier run was interrupted" in capsys.readouterr().out
+    assert "records: continuing an interrupted run" in capsys.readouterr().out
     again = {key for key in drawn if drawn.count(key) > 1}
     assert (27, 0, 6) in again
     assert not again & {(27, 0, index) for index in range(4)}

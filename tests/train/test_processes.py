@@ -77,7 +77,7 @@ def test_two_processes_train_a_network_as_one_does(checkouts: list[Project]):
     ("name", "backend", "message"),
     [
         (NAME, "tensorflow", "several processes need JAX"),
-        ("fcn8s", "jax", "fcn8s has train: head, which one process does in seconds"),
+        ("fcn8s", "jax", "fcn8s has train: head, which one process trains; unset it"),
     ],
 )
 def test_what_several_processes_can_t_train_is_said(

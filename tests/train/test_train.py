@@ -182,7 +182,7 @@ def test_no_scale_of_the_activations_keeps_a_variant_from_learning(
         if behind:
             kernel, bias = backbone.get_layer(behind).get_weights()
             backbone.get_layer(behind).set_weights([kernel / scale, bias])
-    vgg.save(backbone, vgg.load_config().width, BACKBONE_DIR)
+    vgg.save(backbone, vgg.load_config().width, "random", BACKBONE_DIR)
     features_stage.features()
     for name in heads(in_project):
         train.train(name)
@@ -223,6 +223,6 @@ def test_an_interrupted_training_ends_on_the_bytes_of_an_undisturbed_one(
     assert json.loads(train.reports(name)[1].read_text())["epoch"] == 2
     capsys.readouterr()
     train.train(name)
-    assert f"{name}: going on after epoch 2 of 4" in capsys.readouterr().out
+    assert f"{name}: continuing after epoch 2 of 4" in capsys.readouterr().out
     assert in_project.digests(*outs) == undisturbed
     assert not Path(f"models/.partial/{name}").exists()

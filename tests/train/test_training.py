@@ -84,7 +84,7 @@ def test_weights_are_given_by_class_name():
     shares = {"pet": 0.5, "background": 0.5}
     assert class_weights({"background": 3.0}, shares) == [1.0, 3.0]
     assert class_weights(None, shares) is None
-    with pytest.raises(UserError, match="class_weights names dog, which is no class"):
+    with pytest.raises(UserError, match="class_weights names dog, which is not a class"):
         class_weights({"dog": 2.0}, shares)
 
 

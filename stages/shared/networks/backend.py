@@ -30,10 +30,12 @@ def configure() -> None:
         os.environ.setdefault(name, value)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if NVIDIA_DRIVER.exists() else "3")
     # Keras imports pyplot, which takes a second, for plots that no stage makes; None stands for
-    # "not installed".
-    sys.modules.setdefault("matplotlib.pyplot", None)  # type: ignore[arg-type]
+    # "not installed". Gradio imports it later, and needs it.
+    pyplot = sys.modules.setdefault("matplotlib.pyplot", None)  # type: ignore[arg-type]
     with quiet():
         import keras  # noqa: F401
+    if pyplot is None:
+        del sys.modules["matplotlib.pyplot"]
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import fsspec
 import numpy as np
 import psutil
 import pytest
+import yaml
 from PIL import Image
 
 from stages.check.schema import read_all
@@ -238,6 +239,6 @@ def test_a_storage_in_which_nothing_can_be_written_is_named(url: str):
 def test_the_engine_needs_no_entry_in_params_yaml(in_project: Project):
     content = {k: v for k, v in in_project.params.items() if k not in ("engine", "ray")}
     path = in_project.folder / "without.yaml"
-    path.write_text(str(content))
+    path.write_text(yaml.safe_dump(content))
     whole = read_all(path)
     assert (whole.engine, whole.ray) == ("local", Ray())

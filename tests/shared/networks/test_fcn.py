@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from stages.shared.networks import fcn, vgg
 from stages.shared.networks.fcn import HeadConfig, Score
+from stages.train import standardised
 from stages.train.standardised import StandardisedScore, Statistics, fold, unfold
 
 CLASSES = ["pet", "background", "border"]
@@ -86,7 +87,7 @@ def test_a_variant_starts_from_its_parent_s_scores(stride: int, parent_stride: i
 
 def test_folding_the_standardisation_changes_nothing(rng):
     stats = statistics(rng)
-    trained, plain = fcn.head(config(8), stats, dropout=0.5), fcn.head(config(8))
+    trained, plain = standardised.head(config(8), stats, dropout=0.5), fcn.head(config(8))
     fcn.set_scores(trained, random_scores(rng, 8))
     fcn.set_scores(plain, {t: fold(s, stats[t]) for t, s in fcn.scores(trained).items()})
     taps = activations(rng, 8)

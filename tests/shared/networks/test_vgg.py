@@ -93,13 +93,13 @@ def test_random_weights_are_he_normal_and_follow_the_seed():
 
 def test_a_stored_backbone_is_the_same_network(tmp_path: Path):
     model = vgg.backbone(width=0.0625, seed=0)
-    vgg.save(model, 0.0625, tmp_path)
+    vgg.save(model, 0.0625, "random", tmp_path)
     for a, b in zip(vgg.load(tmp_path).get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_weights_that_are_no_file_are_named():
-    with pytest.raises(UserError, match=r"backbone\.weights is 'vgg\.h5', which is no file"):
+    with pytest.raises(UserError, match=r"backbone\.weights is 'vgg\.h5', which is not a file"):
         stage.published(Backbone(network="vgg19", weights="vgg.h5", width=1.0))
 
 
