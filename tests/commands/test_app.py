@@ -217,7 +217,7 @@ def test_it_listens_on_this_machine_alone(app):
 
 
 def test_names_with_html_in_them_are_shown_as_they_are():
-    from app.__main__ import class_table
+    from commands.app.command import class_table
 
     table = class_table(["<b>&"], {"<i>": np.ones(1)}, {"<i>": 0.5})
     assert "&lt;b&gt;&amp;" in table and "&lt;i&gt;" in table
@@ -247,6 +247,6 @@ def test_ctrl_c_ends_it_with_a_sentence_and_no_picture_stays_behind(page, app):
     app.process.send_signal(signal.SIGINT)
     assert app.process.wait(START_LIMIT) == 1
     messages = app.messages.read_text()
-    assert messages.endswith("stopped; `python -m app` starts it again\n")
+    assert messages.endswith("stopped; `python -m commands.app` starts it again\n")
     assert "Traceback" not in messages
     assert not any(app.temporary.rglob("noise.png"))

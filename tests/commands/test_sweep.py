@@ -12,6 +12,7 @@ from commands.sweep import command as sweep
 from stages.shared.settings.reading import load
 from stages.train.settings import Train
 from tests.conftest import FAULTS, ROOT, Project, clone, processes_in, wait_until
+from tests.warm import COLD
 
 TRIALS = [f"sweep-fcn8s-{number:02}" for number in range(3)]
 # A sweep whose second trial is pruned as soon as it has trained an epoch.
@@ -126,7 +127,8 @@ def test_a_pruned_trial_ends_at_once_and_leaves_nothing(built_project: Project, 
     # Long enough to be ended in the middle.
     project.set_params({"variants.fcn8s.epochs": 60})
     before = project.workspace()
-    done = project.run("python", "-c", PRUNED)
+    # A forked process is in another session than who called it, and sweep looks for it in that.
+    done = project.run("python", "-c", PRUNED, **COLD)
     assert re.search(r"^sweep-fcn8s-00 .* complete ", done.stdout, re.M)
     assert re.search(r"^sweep-fcn8s-01 .* pruned ", done.stdout, re.M)
     assert list(project.histories()) == ["sweep-fcn8s-00"]

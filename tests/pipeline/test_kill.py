@@ -39,7 +39,12 @@ def outs(project: Project) -> dict[str, str]:
 
 
 def is_progress(project: Project, path: str, whole: Project) -> bool:
-    """Whether a file shows how far a training is: the first epochs of its history, or a summary."""
+    """Whether a file shows how far a training is, by its first epochs or a summary, or a run."""
+    if path == "reports/packages.json":
+        noted, all_noted = (
+            json.loads((p.folder / path).read_text()).items() for p in (project, whole)
+        )
+        return noted <= all_noted
     if Path(path).name not in ("history.csv", "training.json"):
         return False
     history = Path(path).with_name("history.csv")
@@ -95,41 +100,40 @@ def long_training(project: Project) -> Project:
     shutil.rmtree(project.folder / "models/.partial", ignore_errors=True)
 
 
-def start_training(project: Project, *command: str) -> subprocess.Popen:
-    """A command that trains, once it has finished some epochs; its standard error is shut."""
-    process = project.start(*command)
-    for line in process.stderr:
-        if re.match(r"train fcn32s: .* [1-9]\d*/1000000", line):
-            return process
-    raise AssertionError(process.stdout.read())
+def start_training(project: Project, *command: str) -> tuple[subprocess.Popen, str]:
+    """A command that trains, once it has finished some epochs; what it has said by then."""
+    process, said = project.start(*command), ""
+    for line in process.stdout:
+        said += line
+        if re.match(r"fcn32s: epoch \d+/1000000, ", line):
+            return process, said
+    raise AssertionError(process.stderr.read())
 
 
-def interrupt(process: subprocess.Popen) -> tuple[str, str]:
-    """Press Ctrl-C; what the command still said within 5 seconds."""
+def interrupt(process: subprocess.Popen) -> str:
+    """Press Ctrl-C; what the command complained of within 5 seconds."""
     os.killpg(process.pid, signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=5)
+    _, stderr = process.communicate(timeout=5)
     assert process.returncode > 0
     assert "Traceback" not in stderr
-    return stdout, stderr
+    return stderr
 
 
 def test_ctrl_c_says_where_a_training_stands_and_the_next_run_goes_on_there(
     long_training: Project,
 ):
-    process = start_training(long_training, "python", "-m", "stages.train", "fcn32s")
-    _, stderr = interrupt(process)
+    process, _ = start_training(long_training, "python", "-m", "stages.train", "fcn32s")
     said = r"stopped; (\d+) of 1000000 epochs are finished and kept, and `dvc repro` continues"
-    kept = re.search(said, stderr)[1]
-    process = start_training(long_training, "dvc", "repro", "train@fcn32s")
-    stdout, stderr = interrupt(process)
-    assert re.search(said, stderr)
+    kept = re.search(said, interrupt(process))[1]
+    process, stdout = start_training(long_training, "dvc", "repro", "train@fcn32s")
+    assert re.search(said, interrupt(process))
     assert f"fcn32s: continuing after epoch {kept} of 1000000" in stdout
 
 
 @pytest.mark.parametrize("place", [[], ["--temp"]], ids=["in the workspace", "in a folder"])
 def test_exp_show_tells_how_far_a_training_is_that_runs(place: list[str], long_training: Project):
     command = ["dvc", "exp", "run", *place, "--name", "long", "train@fcn32s"]
-    process = start_training(long_training, *command)
+    process, _ = start_training(long_training, *command)
     try:
         _, last_commit = json.loads(long_training.run("dvc", "exp", "show", "--json").stdout)
     finally:
@@ -144,7 +148,8 @@ def test_exp_show_tells_how_far_a_training_is_that_runs(place: list[str], long_t
 
 
 def test_another_parameter_drops_what_an_interrupted_training_has_kept(long_training: Project):
-    interrupt(start_training(long_training, "python", "-m", "stages.train", "fcn32s"))
+    process, _ = start_training(long_training, "python", "-m", "stages.train", "fcn32s")
+    interrupt(process)
     long_training.set_params({"variants.fcn32s.epochs": 2, "variants.fcn32s.dropout": 0.1})
     done = long_training.stage("train", "fcn32s")
     assert "continuing " not in done.stdout
@@ -152,7 +157,7 @@ def test_another_parameter_drops_what_an_interrupted_training_has_kept(long_trai
 
 
 def test_two_runs_at_once_never_write_the_same_output(long_training: Project):
-    first = start_training(long_training, "dvc", "repro", "train@fcn32s")
+    first, _ = start_training(long_training, "dvc", "repro", "train@fcn32s")
     second = long_training.run("dvc", "repro", "train@fcn32s", check=False)
     assert second.returncode > 0
     assert re.search(r"is busy, it is being blocked by:|Unable to acquire lock", second.stderr)

@@ -412,8 +412,3 @@ def test_a_stage_run_by_hand_does_not_write_into_dvc_s_cache(fresh_project: Proj
     fresh_project.set_params({"seed": 28})
     fresh_project.stage("prepare")
     assert {path: path.read_bytes() for path in cached} == cached
-
-
-def test_ctrl_c_while_a_stage_starts_is_told_in_a_line(fresh_project: Project):
-    done = fresh_project.run("python", "-c", "import stages; raise KeyboardInterrupt", check=False)
-    assert done.stderr == "\nstopped before it began\n"
