@@ -1,0 +1,152 @@
+"""What a run prints: a line for each stage and each epoch, a bar on a terminal, and no more."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+
+import pytest
+
+from tests.conftest import Project, copy_project, stages_run
+from tests.warm import COLD
+
+TIME = r"\d+\.\d s"
+SIZE = r"[\d,]+\.\d MB"
+SHARE = r"\d+\.\d%"
+MEASURES = (
+    rf"loss \d+\.\d{{4}}, mean IoU {SHARE}, "
+    rf"validation loss \d+\.\d{{4}}, validation mean IoU {SHARE}"
+)
+# What each stage prints, a pattern for each line, with a single variant.
+PRINTED = {
+    "check": [rf"check: params\.yaml is valid, 1 variants; {TIME}"],
+    "prepare": [rf"prepare: 6 train, 3 validation, 3 test pictures of 64 x 64, {SIZE}; {TIME}"],
+    "backbone": [rf"backbone: vgg19, weights: random, [\d,]+ parameters, {SIZE}; {TIME}"],
+    "features": [rf"features: pool3, pool4, fc7 of 12 pictures, {SIZE}; {TIME}"],
+    "train@fcn32s": [
+        rf"fcn32s: epoch 1/2, {MEASURES}",
+        rf"fcn32s: epoch 2/2, {MEASURES}",
+        rf"fcn32s: 2 epochs; the weights of epoch [0-2] are kept, with a validation mean IoU of "
+        rf"{SHARE}; {TIME}",
+    ],
+    "evaluate@fcn32s": [
+        rf"fcn32s: mean IoU {SHARE}, pixel accuracy {SHARE} on 3 pictures \(test split\); {TIME}"
+    ],
+    "export@fcn32s": [rf"models/export/fcn32s/: saved_model, onnx, litert, {SIZE}; {TIME}"],
+    "compare": [
+        r"% +mean IoU  ground  disc  ring  bar  tile",
+        r"fcn32s( +(\d+\.\d|-)){6}",
+        rf"reports/comparison/: 1 variants side by side; {TIME}",
+    ],
+}
+# What DVC itself prints.
+OF_DVC = re.compile(
+    r"> (env PYTHONHASHSEED=0 )?python -m stages\.|(Generating|Updating) lock file 'dvc\.lock'"
+    r"|To track the changes with git, run:|\tgit add |To enable auto staging, run:|\tdvc config "
+    r"|Use `dvc push` to send your updates to remote storage\."
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess:
+    """A run of one variant without a terminal, of processes that have imported nothing before."""
+    project = copy_project(tmp_path_factory.mktemp("run") / "project")
+    project.set_params({"variants": {"fcn32s": project.params["variants"]["fcn32s"]}})
+    return project.run("dvc", "repro", **COLD)
+
+
+def by_stage(printed: str) -> dict[str, list[str]]:
+    """The lines of each stage of a run, without DVC's own and those that are empty."""
+    _, *parts = re.split(r"^Running stage '(.+)':\n", printed, flags=re.MULTILINE)
+    return {
+        stage: [line for line in lines.splitlines() if line and not OF_DVC.match(line)]
+        for stage, lines in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+def test_without_a_terminal_each_stage_says_what_how_much_and_how_long(run):
+    printed = by_stage(run.stdout)
+    assert printed.keys() == PRINTED.keys()
+    for stage, patterns in PRINTED.items():
+        assert len(printed[stage]) == len(patterns), printed[stage]
+        for line, pattern in zip(printed[stage], patterns, strict=True):
+            assert re.fullmatch(pattern, line), line
+
+
+def test_without_a_terminal_there_is_no_bar_and_no_library_s_start_up(run):
+    assert run.stderr == ""
+    for word in ("oneDNN", "absl", "cudart", "cuda", "XNNPACK", "WARNING", "%|", "\r"):
+        assert word not in run.stdout
+
+
+def test_the_last_stage_ends_with_the_table_of_all_variants_the_best_first(project: Project):
+    printed = project.stage("compare").stdout
+    *table, empty, made = printed.splitlines()
+    assert (table.pop(0), empty) == ("", "")
+    assert made.startswith("reports/comparison/: 4 variants side by side; ")
+    head, *rows = (line.split() for line in table)
+    assert head == ["%", "mean", "IoU", "ground", "disc", "ring", "bar", "tile"]
+    files = {name: project.folder / f"reports/{name}/metrics.json" for name, *_ in rows}
+    assert files.keys() == project.params["variants"].keys()
+    measured = {name: json.loads(file.read_text()) for name, file in files.items()}
+    for name, mean, *ious in rows:
+        assert float(mean) == pytest.approx(100 * measured[name]["mean_iou"], abs=0.051)
+        assert len(ious) == 5
+        for found, iou in zip(ious, measured[name]["iou"].values(), strict=True):
+            assert found == "-" if iou is None else abs(float(found) - 100 * iou) < 0.051
+    order = [measured[name]["mean_iou"] for name, *_ in rows]
+    assert order == sorted(order, reverse=True)
+    whole_run = stages_run(project.run("dvc", "repro", "--force", "--dry").stdout)
+    assert whole_run[-1] == "compare"
+
+
+def on_a_terminal(project: Project, *command: str) -> str:
+    """Run a command on a terminal of 120 columns; what it writes there."""
+    master, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    path = os.pathsep.join((os.environ["WARM_FOLDER"], os.environ["PATH"]))
+    environment = os.environ | {"PATH": path}
+    with subprocess.Popen(command, cwd=project.folder, env=environment, **streams) as process:
+        os.close(terminal)
+        written = b""
+        # Reading fails once nobody has the terminal open any more.
+        try:
+            while part := os.read(master, 65536):
+                written += part
+        except OSError:
+            pass
+        os.close(master)
+    assert process.returncode == 0, written.decode()
+    return written.decode()
+
+
+@pytest.mark.parametrize(
+    "command, bars, total, unit",
+    [
+        ("train fcn32s", {"fcn32s: epoch 1/2", "fcn32s: epoch 2/2"}, 6, "batch"),
+        ("evaluate fcn32s", {"evaluate fcn32s"}, 3, "picture"),
+    ],
+)
+def test_on_a_terminal_a_bar_counts_in_whole_numbers(
+    command: str, bars: set[str], total: int, unit: str, project: Project
+):
+    name, variant = command.split()
+    written = on_a_terminal(project, "python", "-m", f"stages.{name}", variant)
+    # One line that is written over, then the stage's own.
+    drawn, made, rest = written.split("\r\n")
+    assert re.fullmatch(rf"fcn32s: .*; {TIME}", made)
+    assert rest == ""
+    states = [state.rstrip() for state in drawn.split("\r") if state.strip()]
+    shown = [re.match(r"(.+?): +\d+%\|.*\| (\S+)/(\S+) \[.*\b(\w+)(/s|, )", s) for s in states]
+    assert all(shown), states
+    assert bars <= {match[1] for match in shown} <= bars | {"fcn32s"}
+    assert {match[3] for match in shown} == {str(total)}
+    assert all(match[2].isdecimal() for match in shown)
+    assert f"{total}/{total} [" in states[-1] and f"{unit}" in states[-1]
+    assert "\x1b[A" not in written
+    assert "epoch 1/2, loss" not in written
