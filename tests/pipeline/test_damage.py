@@ -143,7 +143,7 @@ def test_features_of_another_backbone_are_refused(in_project: Project):
         with pytest.raises(UserError, match="made with another backbone than that of models/b"):
             train.train(name)
     features.features()
-    with pytest.raises(UserError, match="features of another backbone than that of models/fcn32s"):
+    with pytest.raises(UserError, match="made with another backbone than that of models/fcn32s"):
         evaluate.evaluate("fcn32s")
     with pytest.raises(UserError, match="models/fcn32s/ has another backbone than data/features"):
         train.train("fcn16s")
