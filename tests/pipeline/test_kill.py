@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from stages.shared.runtime import outputs
 from tests.conftest import CAMPAIGN, FAULTS, ROOT, Project, copy_project
@@ -39,6 +40,14 @@ def outs(project: Project) -> dict[str, str]:
     """Digests of all that the stages write; DVC orders its .gitignore files as it goes."""
     digests = project.digests("data", "models", "reports")
     return {path: digest for path, digest in digests.items() if not path.endswith(".gitignore")}
+
+
+def lock(project: Project) -> dict:
+    """What dvc.lock says, but of data/evaluation, a dependency in which DVC has a .gitignore."""
+    stages = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
+    deps = stages["compare"]["deps"]
+    stages["compare"]["deps"] = [dep for dep in deps if dep["path"] != "data/evaluation"]
+    return stages
 
 
 def is_progress(project: Project, path: str, whole: Project) -> bool:
@@ -90,8 +99,7 @@ def test_wherever_it_is_killed_the_outs_are_whole_and_in_the_end_the_same(
         assert not damaged, f"{stage}, thing {number}"
     project.run("dvc", "repro")
     assert outs(project) == expected
-    lock = (project.folder / "dvc.lock").read_text()
-    assert lock == (built_project.folder / "dvc.lock").read_text()
+    assert lock(project) == lock(built_project)
     assert len(killed) >= 0.75 * sum(KILLS.values())
     assert set(killed) == set(KILLS)
     assert went_on >= sum(KILLS.values()) // 9
