@@ -140,10 +140,14 @@ def test_a_file_of_another_version_of_the_pipeline_is_named(in_project: Project)
 def test_features_of_another_backbone_are_refused(in_project: Project):
     vgg.save(vgg.backbone(width=0.0625, seed=5), 0.0625, "random", BACKBONE_DIR)
     for name in ("fcn32s", "fcn8s-finetuned"):
-        with pytest.raises(UserError, match="features of another backbone than that of models/b"):
+        with pytest.raises(
+            UserError, match="features/ was made with another backbone than that of models/b"
+        ):
             train.train(name)
     features.features()
-    with pytest.raises(UserError, match="features of another backbone than that of models/fcn32s"):
+    with pytest.raises(
+        UserError, match="features/ was made with another backbone than that of models/f"
+    ):
         evaluate.evaluate("fcn32s")
     with pytest.raises(UserError, match="models/fcn32s/ has another backbone than data/features"):
         train.train("fcn16s")
