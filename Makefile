@@ -60,6 +60,10 @@ check: $(VENV)/tests-installed
 test: $(VENV)/tests-installed
 	python -m pytest tests --cov
 
+# The tests that can go on for any length of time, for longer.
+campaign: $(VENV)/tests-installed
+	CAMPAIGN=yes python -m pytest tests -m campaign
+
 benchmark: $(VENV)/installed
 	python -m benchmarks.run
 

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,13 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from xdist.scheduler import LoadScopeScheduling
 
 from stages.prepare.settings import Source
 from stages.shared.networks import backend
@@ -48,6 +50,9 @@ COPIED = (
     "data/archives",
     "data/weights",
 )
+# Set by `make campaign`: what can be done for any length of time is done for longer, and what forks
+# else starts as it does for a user.
+CAMPAIGN = os.environ.get("CAMPAIGN") == "yes"
 # How long a test waits for what other processes do.
 WAIT_SECONDS = 600
 CHROMIUM = Path("/usr/bin/chromium")
@@ -311,13 +316,77 @@ def in_project(built_project: Project, tmp_path: Path, monkeypatch) -> Project:
 def pytest_configure(config: pytest.Config) -> None:
     """Start what the commands of all tests are forked from, once, before any worker starts."""
     if not hasattr(config, "workerinput"):
+        # What a shell starts in the background ignores Ctrl-C, and all that it starts does.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         programs = warm.Programs()
         os.environ["WARM_FOLDER"] = str(programs.folder)
         config.add_cleanup(programs.stop)
 
 
+# Files with long tests, which are begun first: begun last, one would keep a single worker busy.
+FIRST = (
+    "pipeline/test_kill",
+    "commands/test_sweep",
+    "benchmarks/test_benchmark",
+    "docs/test_readme",
+    "pipeline/test_experiments",
+    "train/test_processes",
+    "commands/test_reproduce",
+    "shared/engines/test_ray",
+    "pipeline/test_rebuild",
+    "commands/test_sharing",
+    "benchmarks/test_soak",
+    "commands/test_app",
+    "prepare/test_own_data",
+    "docs/test_contributing",
+    "pipeline/test_pipeline",
+    "pipeline/test_damage",
+    "train/test_train",
+    "train/test_training",
+    "export/test_export",
+)
+# Those of them whose tests share nothing that takes long to make, so that any worker takes any.
+APART = (
+    "pipeline/test_kill",
+    "benchmarks/test_benchmark",
+    "train/test_processes",
+    "commands/test_reproduce",
+    "pipeline/test_rebuild",
+    "commands/test_sharing",
+    "benchmarks/test_soak",
+    "docs/test_contributing",
+    "pipeline/test_pipeline",
+    "pipeline/test_damage",
+    "train/test_train",
+    "train/test_training",
+    "export/test_export",
+)
+
+
+def file_of(test: str) -> str:
+    """The file of a test, as `FIRST` names it."""
+    return test.partition("::")[0].removeprefix("tests/").removesuffix(".py")
+
+
+class ByFile(LoadScopeScheduling):
+    """The tests of a file go to one worker, for they share what they make; but those of `APART`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if file_of(nodeid) in APART else file_of(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """How the tests are shared out among the workers."""
+    # In the order of their collection, not those with the most tests first.
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where there is no browser, skip what needs one, before anything is made for it."""
+    """Put the long ones first; skip what needs a browser, before it is made, if there is none."""
+    places = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(file_of(item.nodeid), len(places)))
     if CHROMIUM.exists():
         return
     for item in items:

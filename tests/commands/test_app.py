@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -56,17 +57,17 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture(scope="module")
-def app(built_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The page of the built project; it takes files of up to 1 MB."""
-    port, folder = free_port(), tmp_path_factory.mktemp("app")
+@contextmanager
+def running(project: Project, folder: Path) -> Iterator[App]:
+    """The page of a project; it takes files of up to 1 MB."""
+    port = free_port()
     messages, temporary = folder / "messages", folder / "temporary"
     temporary.mkdir()
     with (
         messages.open("w") as stderr,
         subprocess.Popen(
             [sys.executable, "-m", "commands.app", f"--port={port}", "--max-megabytes=1"],
-            cwd=built_project.folder,
+            cwd=project.folder,
             env=environment(temporary),
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -81,6 +82,13 @@ def app(built_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Ite
         assert f"http://127.0.0.1:{port} " in line, messages.read_text()
         yield App(process, port, messages, temporary)
         process.kill()
+
+
+@pytest.fixture(scope="module")
+def app(built_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The page of the built project."""
+    with running(built_project, tmp_path_factory.mktemp("app")) as started:
+        yield started
 
 
 @pytest.fixture
@@ -238,8 +246,16 @@ def test_without_a_trained_variant_it_says_so(fresh_project, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-# The last test: it ends the app.
-def test_ctrl_c_ends_it_with_a_sentence_and_no_picture_stays_behind(page, app):
+@pytest.fixture
+def app_of_its_own(built_project: Project, tmp_path: Path) -> Iterator[App]:
+    """A page that the test may end."""
+    with running(built_project, tmp_path) as started:
+        yield started
+
+
+def test_ctrl_c_ends_it_with_a_sentence_and_no_picture_stays_behind(page, app_of_its_own):
+    app = app_of_its_own
+    page.goto(app.url)
     drop(page, "noise.png", picture())
     sees(page.get_by_text("noise.png, 80 x 48"))
     assert any(app.temporary.rglob("noise.png"))

@@ -11,8 +11,8 @@ from optuna.distributions import CategoricalDistribution
 from commands.sweep import command as sweep
 from stages.shared.settings.reading import load
 from stages.train.settings import Train
-from tests.conftest import FAULTS, ROOT, Project, clone, processes_in, wait_until
-from tests.warm import COLD
+from tests.conftest import FAULTS, ROOT, Project, clone, copy_of, processes_in, wait_until
+from tests.warm import COLD_DVC
 
 TRIALS = [f"sweep-fcn8s-{number:02}" for number in range(3)]
 # A sweep whose second trial is pruned as soon as it has trained an epoch.
@@ -63,7 +63,8 @@ def swept(built_project: Project, tmp_path_factory: pytest.TempPathFactory) -> S
     project = Swept(tmp_path_factory.mktemp("swept") / "project")
     clone(built_project, project.folder)
     project.before = project.workspace()
-    project.printed = project.command("sweep", "--variant=fcn8s", "--trials=3").stdout
+    sweep = ("python", "-m", "commands.sweep", "--variant=fcn8s", "--trials=3")
+    project.printed = project.run(*sweep, **COLD_DVC).stdout
     project.after = project.workspace()
     return project
 
@@ -99,23 +100,22 @@ def test_the_workspace_is_as_it_was(swept: Swept):
 def test_the_same_sweep_again_makes_the_same_trials_and_trains_none(swept: Swept, tmp_path: Path):
     before = swept.histories()
     # Every stage that runs leaves a file there.
-    watched = {"PYTHONPATH": str(FAULTS), "FAULT_COUNTS": str(tmp_path)}
+    watched = COLD_DVC | {"PYTHONPATH": str(FAULTS), "FAULT_COUNTS": str(tmp_path)}
     again = swept.run("python", "-m", "commands.sweep", "--variant=fcn8s", "--trials=3", **watched)
     assert list(tmp_path.iterdir()) == []
     assert swept.histories() == before
     assert best_of(again.stdout) == best_of(swept.printed)
 
 
-def test_the_best_can_be_applied_and_then_nothing_is_left_to_run(
-    swept: Swept, built_project: Project
-):
-    best = best_of(swept.printed)
+def test_the_best_can_be_applied_and_then_nothing_is_left_to_run(swept: Swept, tmp_path: Path):
+    best, printed = best_of(swept.printed), swept.printed
+    swept = Swept(copy_of(swept, tmp_path / "applied").folder)
     swept.run("dvc", "exp", "apply", best)
     rows = csv.DictReader((swept.folder / "reports/fcn8s/history.csv").open())
     assert [float(row["val_mean_iou"]) for row in rows] == swept.histories()[best]
     assert "learning_rate" in swept.params["variants"]["fcn8s"]
     assert swept.run("dvc", "repro", "evaluate@fcn8s").stdout.count("Running stage") == 0
-    others = re.search(r"^  dvc exp remove (.+)$", swept.printed, re.M)[1].split()
+    others = re.search(r"^  dvc exp remove (.+)$", printed, re.M)[1].split()
     assert {best, *others} == set(TRIALS)
     swept.run("dvc", "exp", "remove", *others)
     assert list(swept.histories()) == [best]
@@ -127,8 +127,7 @@ def test_a_pruned_trial_ends_at_once_and_leaves_nothing(built_project: Project, 
     # Long enough to be ended in the middle.
     project.set_params({"variants.fcn8s.epochs": 60})
     before = project.workspace()
-    # A forked process is in another session than who called it, and sweep looks for it in that.
-    done = project.run("python", "-c", PRUNED, **COLD)
+    done = project.run("python", "-c", PRUNED, **COLD_DVC)
     assert re.search(r"^sweep-fcn8s-00 .* complete ", done.stdout, re.M)
     assert re.search(r"^sweep-fcn8s-01 .* pruned ", done.stdout, re.M)
     assert list(project.histories()) == ["sweep-fcn8s-00"]

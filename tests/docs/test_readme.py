@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from stages.prepare.sources import demo
-from tests.conftest import ROOT, Project, copy_project
+from tests import warm
+from tests.conftest import ROOT, Project, copy_of
 
 DOCUMENTS = (
     "README.md",
@@ -132,16 +133,21 @@ def link_environment(folder: Path) -> None:
     """A .venv that is this Python's environment, marked as installed just now."""
     folder.mkdir()
     for part in Path(sys.prefix).iterdir():
-        if part.name not in MARKS:
+        if part.name not in (*MARKS, "bin"):
             (folder / part.name).symlink_to(part)
+    (folder / "bin").mkdir()
+    # With the `python` and the `dvc` that all tests' commands find.
+    own = {path.name: path for path in warm.programs()}
+    for program in (Path(sys.prefix) / "bin").iterdir():
+        (folder / "bin" / program.name).symlink_to(own.get(program.name, program))
     for mark in MARKS:
         (folder / mark).touch()
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def built(built_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A tiny project after `dvc repro` and a commit, that exports what the documents ship."""
-    project = copy_project(tmp_path_factory.mktemp("readme") / "project")
+    project = copy_of(built_project, tmp_path_factory.mktemp("readme") / "project")
     for name in COPIED:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, project.folder / name, dirs_exist_ok=True)
@@ -150,6 +156,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
     for key in ("name", "email"):
         project.run("git", "config", f"user.{key}", "test@localhost")
     project.set_params({"export.variants": ["fcn8s"]})
+    shutil.rmtree(project.folder / "models/export/fcn32s")
     project.repro()
     project.commit()
     link_environment(project.folder / ".venv")

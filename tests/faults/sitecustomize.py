@@ -21,7 +21,7 @@ FOLDERS = ("data/", "models/", "reports/")
 def watch(stage: str) -> None:
     """Count from now on."""
     killed, _, number = os.environ.get("FAULT_AT", "").rpartition(":")
-    last = int(number) if killed == stage else 0
+    last = int(number) if number and killed == stage else 0
     here = f"{Path.cwd()}/"
     done = 0
 

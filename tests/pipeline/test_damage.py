@@ -139,18 +139,16 @@ def test_a_file_of_another_version_of_the_pipeline_is_named(in_project: Project)
 
 def test_features_of_another_backbone_are_refused(in_project: Project):
     vgg.save(vgg.backbone(width=0.0625, seed=5), 0.0625, "random", BACKBONE_DIR)
-    other = "features/ was made with another backbone than that of models"
     for name in ("fcn32s", "fcn8s-finetuned"):
-        with pytest.raises(UserError, match=f"{other}/backbone"):
+        with pytest.raises(UserError, match="made with another backbone than that of models/b"):
             train.train(name)
     features.features()
-    with pytest.raises(UserError, match=f"{other}/fcn32s"):
+    with pytest.raises(UserError, match="made with another backbone than that of models/fcn32s"):
         evaluate.evaluate("fcn32s")
     with pytest.raises(UserError, match="models/fcn32s/ has another backbone than data/features"):
         train.train("fcn16s")
     for read in (lambda: Segmenter("fcn32s"), lambda: export.export("fcn32s")):
-        trained = "models/fcn32s/ was trained on another backbone than that in models/backbone/"
-        with pytest.raises(UserError, match=trained):
+        with pytest.raises(UserError, match="fcn32s/ was trained on another backbone than that in mod"):
             read()
 
 

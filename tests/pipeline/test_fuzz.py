@@ -25,13 +25,14 @@ from stages.shared.runtime.digests import digest
 from stages.shared.runtime.errors import UserError
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import SPLITS
-from tests.conftest import encoded, tiny_params
+from tests.conftest import CAMPAIGN, encoded, tiny_params
 
-# The same examples each time; a folder is emptied by the example that writes into it.
+# The same examples each time, in a campaign more of them; a folder is emptied by the example that
+# writes into it.
 fuzz = settings(
     derandomize=True,
     deadline=None,
-    max_examples=150,
+    max_examples=1000 if CAMPAIGN else 50,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
@@ -77,6 +78,7 @@ def places(value: object, above: tuple = ()) -> list[tuple]:
     ]
 
 
+@pytest.mark.campaign
 @fuzz
 @given(place=st.sampled_from(places(tiny_params())), value=yaml_values)
 def test_any_value_at_any_key_of_params_yaml(place: tuple, value: object, tmp_path: Path):
@@ -93,6 +95,7 @@ def test_any_value_at_any_key_of_params_yaml(place: tuple, value: object, tmp_pa
     )
 
 
+@pytest.mark.campaign
 @fuzz
 @given(content=st.binary(max_size=300) | damaged(yaml.safe_dump(tiny_params()).encode()))
 def test_any_bytes_as_params_yaml(content: bytes, tmp_path: Path):
@@ -101,6 +104,7 @@ def test_any_bytes_as_params_yaml(content: bytes, tmp_path: Path):
     only_user_errors(lambda: read_all(path))
 
 
+@pytest.mark.campaign
 @fuzz
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
@@ -121,6 +125,7 @@ def test_any_damage_to_a_picture_or_its_mask(kind: str, data: st.DataObject):
             assert str(error)
 
 
+@pytest.mark.campaign
 @fuzz
 @given(content=st.binary(max_size=200))
 def test_any_bytes_as_a_picture(content: bytes):
@@ -136,6 +141,7 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.campaign
 @fuzz
 @given(data=st.data())
 def test_any_damage_to_records_that_a_digest_does_not_tell(
@@ -159,6 +165,7 @@ def test_any_damage_to_records_that_a_digest_does_not_tell(
     only_user_errors(read_by_index)
 
 
+@pytest.mark.campaign
 @fuzz
 @given(data=st.data())
 def test_any_damage_to_features_that_a_digest_does_not_tell(
@@ -187,6 +194,7 @@ def test_any_damage_to_features_that_a_digest_does_not_tell(
     only_user_errors(lambda: FeatureReader(features, "train", ["fc7"]).take(np.arange(2)))
 
 
+@pytest.mark.campaign
 @fuzz
 @given(data=st.data())
 def test_any_damage_to_a_manifest(data: st.DataObject, tmp_path: Path):

@@ -17,8 +17,11 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# In the environment of a command it has that command, and all that it starts, run without a parent.
-COLD = {"WARM_PROGRAMS": "no"}
+# In the environment of a command, which of the programs have a parent there and in all that it
+# starts: none, or `python` alone. What is forked is in a session of its own, and what a signal to a
+# process group, or a look at a session, is to find must be DVC itself.
+COLD = {"WARM_PROGRAMS": "none"}
+COLD_DVC = {"WARM_PROGRAMS": "python"}
 # Without ONNX Runtime, which starts threads when it is imported: a forked child would wait for them
 # when it ends.
 KERAS = (
@@ -40,6 +43,7 @@ FOR_TENSORFLOW = {
     "TF_DETERMINISTIC_OPS": "1",
     "TF_ENABLE_ONEDNN_OPTS": "1",
 }
+PROGRAMS = ("python", "dvc")
 # What each parent has imported, and with what in its environment. Python reads the seed of its
 # hashes when it starts; dvc.yaml sets it for export.
 PARENTS = {
@@ -59,7 +63,7 @@ class Programs:
         # The path of a socket must be short.
         self.folder = Path(tempfile.mkdtemp(prefix="warm-"))
         self.parents = [self._start(name, *of) for name, of in PARENTS.items()]
-        for program in ("python", "dvc"):
+        for program in PROGRAMS:
             real = Path(sys.executable).with_name(program)
             command = [sys.executable, "-I", "-S", HERE / "client.py", self.folder, program, real]
             quoted = " ".join(f"'{part}'" for part in command)
@@ -92,3 +96,8 @@ class Programs:
         for parent in self.parents:
             parent.wait()
         shutil.rmtree(self.folder)
+
+
+def programs() -> list[Path]:
+    """The programs that this test run's commands find first."""
+    return [Path(os.environ["WARM_FOLDER"], name) for name in PROGRAMS]

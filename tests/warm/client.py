@@ -26,7 +26,7 @@ HANDED_ON = (
 def parent_of(program: str, arguments: list[str]) -> str | None:
     """The parent that has what the command imports; None if there is none."""
     seed = os.environ.get("PYTHONHASHSEED")
-    if os.environ.get("WARM_PROGRAMS") == "no":
+    if program not in os.environ.get("WARM_PROGRAMS", "python dvc").split():
         return None
     if program == "dvc":
         return "dvc" if seed is None else None

@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -152,7 +153,11 @@ def become(wanted: Wanted) -> None:
         coverage.process_startup(slug="warm")
     if any(Path(path, "sitecustomize.py").exists() for path in added if path):
         sys.modules.pop("sitecustomize", None)
-        importlib.import_module("sitecustomize")
+        try:
+            importlib.import_module("sitecustomize")
+        except Exception:
+            # Python goes on, too.
+            traceback.print_exc()
 
 
 def run(command: list[str]) -> None:
