@@ -68,7 +68,7 @@ NOT_RUN = {
     "export KERAS_DISTRIBUTION_NUM_PROCESSES=2": PROCESSES,
     "export KERAS_DISTRIBUTION_PROCESS_ID=0": PROCESSES,
     "dvc repro --single-item train@fcn8s-finetuned": PROCESSES,
-    "python -m pytest tests/test_scores.py -n 1": "it is run beside this test",
+    "python -m pytest tests/shared/results -n 1": "it is run beside this test",
 }
 
 

@@ -11,6 +11,7 @@ import termios
 
 import pytest
 
+from stages.shared.networks import backend
 from tests.conftest import Project, copy_project, stages_run
 from tests.warm import COLD
 
@@ -56,7 +57,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess
     """A run of one variant without a terminal, of processes that have imported nothing before."""
     project = copy_project(tmp_path_factory.mktemp("run") / "project")
     project.set_params({"variants": {"fcn32s": project.params["variants"]["fcn32s"]}})
-    return project.run("dvc", "repro", **COLD)
+    with pytest.MonkeyPatch.context() as patched:
+        # Imports of the tests set them too.
+        for variable in (*backend.ENVIRONMENT, "TF_CPP_MIN_LOG_LEVEL"):
+            patched.delenv(variable, raising=False)
+        return project.run("dvc", "repro", **COLD)
 
 
 def by_stage(printed: str) -> dict[str, list[str]]:
