@@ -20,6 +20,7 @@ from stages.prepare.decoding import decode_pair
 from stages.prepare.settings import FolderSource, TfdsSource
 from stages.shared.formats.pictures import BadPictureError, decode_picture
 from stages.shared.networks import vgg
+from stages.shared.results.predicted import Predicted
 from stages.shared.runtime.errors import UserError
 from tests.conftest import ROOT, Project, encoded, tiny_params, write_params
 
@@ -162,7 +163,7 @@ def test_names_are_text_wherever_they_are_shown(nasty_folder: FolderSource, monk
 
     picture = np.zeros((32, 32, 3), np.uint8)
     mask = np.zeros((32, 32), np.uint8)
-    shown = compare.Shown(NASTY, picture, mask, {"fcn8s": mask})
+    shown = Predicted(NASTY, picture, mask, {"fcn8s": mask})
     figure = compare.side_by_side(shown, [NASTY, "_hidden"], 0.5)
     compare.save(figure, Path("picture.png"))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [NASTY, "_hidden"]
