@@ -18,7 +18,7 @@ from commands.predict.segmenter import Segmenter
 from stages.export import formats, stage
 from stages.export.card import Card, model_card
 from stages.prepare.sources import demo
-from stages.shared.formats.training import TRAINING_FILE, Training
+from stages.shared.formats.training import SETTINGS_FILE, Training
 from stages.shared.networks import fcn, vgg
 from stages.shared.records.dataset import Dataset
 from stages.shared.runtime.errors import UserError
@@ -177,7 +177,7 @@ def test_the_model_card_names_the_licence_of_published_weights(exported: Path):
     card = model_card(
         Card(
             name="fcn32s",
-            training=Training.read(Path("models/fcn32s") / TRAINING_FILE),
+            training=Training.read(Path("models/fcn32s") / SETTINGS_FILE),
             backbone=published,
             parameters=1,
             dataset=Dataset.load(),
