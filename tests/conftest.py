@@ -345,21 +345,14 @@ FIRST = (
     "train/test_training",
     "export/test_export",
 )
-# Those of them whose tests share nothing that takes long to make, so that any worker takes any.
-APART = (
-    "pipeline/test_kill",
-    "benchmarks/test_benchmark",
-    "train/test_processes",
-    "commands/test_reproduce",
-    "pipeline/test_rebuild",
-    "commands/test_sharing",
-    "benchmarks/test_soak",
-    "docs/test_contributing",
-    "pipeline/test_pipeline",
-    "pipeline/test_damage",
-    "train/test_train",
-    "train/test_training",
-    "export/test_export",
+# Those of them whose tests share what takes long to make, so that one worker takes them all.
+TOGETHER = (
+    "commands/test_sweep",
+    "docs/test_readme",
+    "pipeline/test_experiments",
+    "shared/engines/test_ray",
+    "commands/test_app",
+    "prepare/test_own_data",
 )
 
 
@@ -369,10 +362,11 @@ def file_of(test: str) -> str:
 
 
 class ByFile(LoadScopeScheduling):
-    """The tests of a file go to one worker, for they share what they make; but those of `APART`."""
+    """The tests of a file go to one worker; those of a long file that share nothing, to any."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid if file_of(nodeid) in APART else file_of(nodeid)
+        file = file_of(nodeid)
+        return nodeid if file in FIRST and file not in TOGETHER else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
