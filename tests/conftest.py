@@ -26,11 +26,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 from stages.prepare.settings import Source
 from stages.shared.networks import backend
+from tests import warm
 
 # Before any test imports TensorFlow.
 os.environ |= backend.ENVIRONMENT
-
-from . import warm
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page, Route

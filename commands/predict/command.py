@@ -20,7 +20,7 @@ from PIL import Image
 from commands.arguments import count
 from commands.predict.segmenter import TILE, Segmenter
 from stages.shared.formats.pictures import BadPictureError, Size, decode_picture
-from stages.shared.results.overlay import colours, overlay
+from stages.shared.results.overlay import colours, hex_colours, overlay
 from stages.shared.runtime.console import bar
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.ordered_map import ordered_map
@@ -222,8 +222,8 @@ def write_classes(path: Path, classes: list[str]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["value", "class", "colour"])
-        for value, (name, colour) in enumerate(zip(classes, colours(len(classes)), strict=True)):
-            writer.writerow([value, name, "#{:02x}{:02x}{:02x}".format(*colour)])
+        for value, named in enumerate(zip(classes, hex_colours(len(classes)), strict=True)):
+            writer.writerow([value, *named])
 
 
 def _scale(text: str) -> float | None:

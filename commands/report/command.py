@@ -24,7 +24,7 @@ from stages.shared.results.overlay import hex_colours, overlay
 from stages.shared.results.pages import render
 from stages.shared.results.predicted import Predicted
 from stages.shared.runtime import outputs
-from stages.shared.runtime.console import bar
+from stages.shared.runtime.console import bar, size
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import EVALUATION_DIR, REPORTS_DIR
 from stages.shared.settings import reading
@@ -95,8 +95,7 @@ def main() -> None:
     with outputs.writing(PAGE_FILE, GALLERY_DIR) as staging:
         cards = draw(results, ious, indices, staging.folder(GALLERY_DIR))
         staging.file(PAGE_FILE).write_text(page(results, cards), encoding="utf-8")
-    size = sum(file.stat().st_size for file in REPORTS_DIR.rglob("*") if file.is_file())
-    print(f"{PAGE_FILE}, {len(cards)} of {len(ious)} pictures; {REPORTS_DIR}/: {size / 1e6:.1f} MB")
+    print(f"{PAGE_FILE}, {len(cards)} of {len(ious)} pictures; {REPORTS_DIR}/: {size(REPORTS_DIR)}")
 
 
 def read() -> Results:
@@ -105,10 +104,8 @@ def read() -> Results:
     Raises:
         UserError: something is missing, damaged, or does not belong together.
     """
-    variants, split = (
-        list(reading.read("variants", dict[Name, Any])),
-        reading.read("evaluate.split", Split),
-    )
+    variants = list(reading.read("variants", dict[Name, Any]))
+    split = reading.read("evaluate.split", Split)
     require_there(variants)
     dataset = Dataset.load()
     summaries = {name: Summary.load(name) for name in variants}

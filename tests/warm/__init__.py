@@ -16,6 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from stages.shared.networks import backend
+
 HERE = Path(__file__).resolve().parent
 # In the environment of a command, which of the programs have a parent there and in all that it
 # starts: none, or `python` alone. What is forked is in a session of its own, and what a signal to a
@@ -38,11 +40,7 @@ DVC = (
     "dvc_render.vega fsspec.implementations.memory networkx ruamel.yaml"
 )
 # Read by TensorFlow when it is imported, as the stages set it.
-FOR_TENSORFLOW = {
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    "TF_DETERMINISTIC_OPS": "1",
-    "TF_ENABLE_ONEDNN_OPTS": "1",
-}
+FOR_TENSORFLOW = backend.ENVIRONMENT | {"TF_CPP_MIN_LOG_LEVEL": "3"}
 PROGRAMS = ("python", "dvc")
 # What each parent has imported, and with what in its environment. Python reads the seed of its
 # hashes when it starts; dvc.yaml sets it for export.

@@ -31,8 +31,9 @@ def note(stage: str) -> None:
     for folder in (LOCK_FILE.parent, PACKAGES_FILE.parent):
         folder.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(LOCK_FILE):
-        now = noted() | {stage: versions()}
-        if now != noted():
+        before = noted()
+        now = before | {stage: versions()}
+        if now != before:
             beside = PACKAGES_FILE.with_name(f"{PACKAGES_FILE.name}.new")
             beside.write_text(json.dumps(now, indent=1, sort_keys=True) + "\n")
             beside.replace(PACKAGES_FILE)
