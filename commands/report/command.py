@@ -9,7 +9,7 @@ nothing from outside reports/, so that folder can be zipped and mailed.
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from PIL import Image
 from commands.report import charts
 from stages.shared.formats.predictions import Summary
 from stages.shared.records.dataset import IGNORED, Dataset
+from stages.shared.records.shards import spaced
 from stages.shared.results import predicted, scores
 from stages.shared.results.overlay import hex_colours, overlay
 from stages.shared.results.pages import render
@@ -158,12 +159,10 @@ def read_confusion(name: str) -> list[dict[str, Any]]:
         ]
 
 
-def pictures(results: Results, told: str) -> Iterable[Predicted]:
-    """Every picture of the split with all masks of it, one by one; `told` labels the progress."""
-    total = results.dataset.pictures(results.split)
-    shown = predicted.pictures(results.dataset, results.summaries, total)
-    with bar(told, total) as progress:
-        for picture in shown:
+def pictures(results: Results, indices: Sequence[int], told: str) -> Iterable[Predicted]:
+    """Pictures of the split with all masks of them, one by one; `told` labels the progress."""
+    with bar(told, len(indices)) as progress:
+        for picture in predicted.pictures(results.dataset, results.summaries, indices):
             yield picture
             progress.update()
 
@@ -178,7 +177,7 @@ def measure(results: Results) -> list[PictureIou]:
 
     return [
         {name: mean_iou(shown.truth, mask) for name, mask in shown.predicted.items()}
-        for shown in pictures(results, "measure")
+        for shown in pictures(results, range(results.dataset.pictures(results.split)), "measure")
     ]
 
 
@@ -194,9 +193,8 @@ def chosen(ious: list[float | None], most: int) -> list[int]:
     """
     worst_first = sorted(range(len(ious)), key=lambda index: (ious[index] is None, ious[index]))
     worst, others = worst_first[: most // 2], sorted(worst_first[most // 2 :])
-    count = min(most - most // 2, len(others))
-    spaced = np.linspace(0, len(others) - 1, count).round().astype(int)
-    return sorted([*worst, *(others[place] for place in spaced)])
+    places = spaced(most - most // 2, len(others))
+    return sorted([*worst, *(others[place] for place in places)])
 
 
 def draw(
@@ -214,10 +212,8 @@ def draw(
         Of each: `name`, `classes` (indices of those in its truth), `iou` (of each variant, in their
         order), `files` (of each layer, in the order of `layers`, relative to the page).
     """
-    wanted, cards = set(indices), []
-    for index, shown in enumerate(pictures(results, "draw")):
-        if index not in wanted:
-            continue
+    cards = []
+    for index, shown in zip(indices, pictures(results, indices, "draw"), strict=True):
         files = []
         for number, (layer, pixels) in enumerate(layers(results, shown).items()):
             file = f"{index:05d}-{number}-{layer}.jpg"

@@ -11,7 +11,7 @@ from stages.evaluate.settings import Evaluate
 from stages.export.settings import Export
 from stages.features.settings import FeaturesSettings
 from stages.prepare.settings import AnySource
-from stages.shared.engines.settings import EngineName, Ray
+from stages.shared.engines.settings import DEFAULT_ENGINE, EngineName, Ray
 from stages.shared.settings.mistakes import validate
 from stages.shared.settings.reading import PARAMS_FILE, load
 from stages.shared.settings.section import Name, Precision, Section, Seed
@@ -43,7 +43,7 @@ class Params(Section):
     evaluate: Evaluate
     compare: Compare
     export: Export
-    engine: EngineName = "local"
+    engine: EngineName = DEFAULT_ENGINE
     ray: Ray = Ray()
 
     @model_validator(mode="after")

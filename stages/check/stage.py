@@ -11,6 +11,7 @@ import yaml
 
 from stages.check.schema import read_all
 from stages.shared.runtime import outputs, packages
+from stages.shared.runtime.console import counted
 from stages.shared.runtime.errors import UserError
 
 MARK = Path("data/checked")
@@ -31,19 +32,19 @@ def check() -> str:
     note_upgrades()
     with outputs.writing(MARK) as staging:
         staging.file(MARK).write_text("params.yaml follows its schema\n")
-    return f"check: params.yaml is valid, {len(params.variants)} variants"
+    return f"check: params.yaml is valid, {counted(len(params.variants), 'variant')}"
 
 
 def note_upgrades() -> None:
     """Tell of stages whose outputs other versions of the packages have made."""
-    installed = packages.versions()
-    others = {stage: had for stage, had in packages.noted().items() if had != installed}
-    # Its output is the same bytes under any version.
-    others.pop("check", None)
-    if not others or not LOCK_FILE.exists():
+    installed, noted = packages.versions(), packages.noted()
+    others = {stage: had for stage, had in noted.items() if had != installed}
+    # Told once: nothing says whether the user has kept the outputs by `dvc commit` since.
+    if "check" not in others or not LOCK_FILE.exists():
         return
     locked = yaml.safe_load(LOCK_FILE.read_text(encoding="utf-8"))["stages"]
-    stages = [stage for stage in others if stage in locked]
+    # The output of `check` is the same bytes under any version.
+    stages = [stage for stage in others if stage in locked and stage != "check"]
     changes = {
         f"{name} {had[name]} ({installed[name]} is installed)"
         for stage in stages

@@ -17,10 +17,12 @@ from matplotlib.ticker import MaxNLocator
 from stages.compare.settings import Compare
 from stages.shared.formats.predictions import Summary
 from stages.shared.records.dataset import IGNORED, Dataset
+from stages.shared.records.shards import spaced
 from stages.shared.results import predicted, scores
 from stages.shared.results.overlay import colours, overlay, save
 from stages.shared.results.predicted import PANELS, Predicted
 from stages.shared.runtime import outputs
+from stages.shared.runtime.console import counted
 from stages.shared.runtime.paths import EVALUATION_DIR, MODELS_DIR, REPORTS_DIR
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import Name, Split
@@ -60,12 +62,13 @@ def compare() -> str:
             ),
         )
         save(learning_curves(summaries), staging.file(figure))
-        shown = predicted.pictures(dataset, summaries, settings.pictures)
+        indices = spaced(settings.pictures, dataset.pictures(split))
+        shown = predicted.pictures(dataset, summaries, indices)
         for number, picture in enumerate(shown, 1):
             row = side_by_side(picture, dataset.classes, settings.opacity)
             save(row, staging.folder(folder) / f"picture-{number}.png")
     print(f"\n{table(summaries)}\n")
-    return f"{COMPARISON_DIR}/: {len(summaries)} variants side by side"
+    return f"{COMPARISON_DIR}/: {counted(len(summaries), 'variant')} side by side"
 
 
 def table(summaries: dict[str, Summary]) -> str:

@@ -28,7 +28,7 @@ from stages.shared.records.shards import PictureReader
 from stages.shared.results import scores
 from stages.shared.results.scores import Scores
 from stages.shared.runtime import outputs
-from stages.shared.runtime.console import bar
+from stages.shared.runtime.console import bar, counted
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import EVALUATION_DIR, MODELS_DIR, REPORTS_DIR
 from stages.shared.settings.reading import read
@@ -125,7 +125,7 @@ def evaluate(name: str) -> str:
         write_confusion(staging.file(confusion_file), confusion, classes)
     return (
         f"{name}: mean IoU {result.mean_iou:.1%}, pixel accuracy {result.pixel_accuracy:.1%} on "
-        f"{len(measurement.reader):,} pictures ({settings.split} split)"
+        f"{counted(len(measurement.reader), 'picture')} ({settings.split} split)"
     )
 
 

@@ -19,7 +19,7 @@ from stages.shared.networks import precision, vgg
 from stages.shared.networks.vgg import BackboneConfig
 from stages.shared.records.dataset import Dataset
 from stages.shared.runtime import outputs
-from stages.shared.runtime.console import bar, size
+from stages.shared.runtime.console import bar, counted, size
 from stages.shared.runtime.paths import BACKBONE_DIR, FEATURES_DIR, RECORDS_DIR
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import SPLITS, Precision
@@ -72,7 +72,7 @@ def features() -> str:
             },
             shards=shards,
         ).write(folder / FEATURES_FILE)
-    return f"features: {', '.join(shapes)} of {pictures:,} pictures, {size(FEATURES_DIR)}"
+    return f"features: {', '.join(shapes)} of {counted(pictures, 'picture')}, {size(FEATURES_DIR)}"
 
 
 def tasks(

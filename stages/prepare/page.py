@@ -10,7 +10,7 @@ from PIL import Image
 from stages.prepare import facts as dataset_facts
 from stages.prepare.facts import Facts, Warning
 from stages.shared.records.dataset import Dataset
-from stages.shared.records.shards import PictureReader
+from stages.shared.records.shards import PictureReader, spaced
 from stages.shared.results import pages
 from stages.shared.results.overlay import colours, overlay, save
 from stages.shared.runtime.paths import REPORTS_DIR
@@ -38,8 +38,7 @@ def write(dataset: Dataset, facts: list[Facts], records: Path, folder: Path) -> 
     found = dataset_facts.warnings(facts, dataset)
     sheets = {}
     for split in SPLITS:
-        names = [fact.name for fact in facts if fact.split == split]
-        sheets[split] = _contact_sheet(PictureReader(dataset, split, records), names, split, folder)
+        sheets[split] = _contact_sheet(PictureReader(dataset, split, records), split, folder)
     save(_sizes(facts), folder / "sizes.png")
     page = _page(dataset, facts, found, sheets)
     (folder / "index.html").write_text(page, encoding="utf-8")
@@ -49,18 +48,15 @@ def write(dataset: Dataset, facts: list[Facts], records: Path, folder: Path) -> 
         print(f"see {PAGE_DIR / 'index.html'}")
 
 
-def _contact_sheet(
-    reader: PictureReader, names: list[str], split: str, folder: Path
-) -> dict[str, str]:
+def _contact_sheet(reader: PictureReader, split: str, folder: Path) -> dict[str, str]:
     """Write pictures evenly spaced over a split, masks over them; their files and names."""
-    count = min(PICTURES_OF_A_SPLIT, len(reader))
     sheet = {}
-    for number, index in enumerate(np.linspace(0, len(reader) - 1, count).round().astype(int)):
-        images, masks = reader.take(np.array([index]))
-        file = f"pictures/{split}-{number + 1:02d}.jpg"
-        shown = overlay(images[0], masks[0], reader.classes, OPACITY)
+    for number, index in enumerate(spaced(PICTURES_OF_A_SPLIT, len(reader)), 1):
+        name, image, mask = reader[index]
+        file = f"pictures/{split}-{number:02d}.jpg"
+        shown = overlay(image, mask, reader.classes, OPACITY)
         Image.fromarray(shown).save(folder / file, quality=JPEG_QUALITY)
-        sheet[file] = names[index]
+        sheet[file] = name
     return sheet
 
 

@@ -1,7 +1,8 @@
 """Batches of labelled pictures, or of their stored activations, in the order of an epoch."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import keras
@@ -9,6 +10,7 @@ import numpy as np
 
 from stages.shared.networks import devices
 from stages.shared.records.dataset import IGNORED
+from stages.shared.runtime.errors import UserError
 
 Inputs = dict[str, np.ndarray] | np.ndarray
 
@@ -43,6 +45,9 @@ class Batches(keras.utils.PyDataset):
         batch_size: pictures in a batch; the last may have fewer.
         seed: of the order; None keeps the order of the records.
         augment: changes each batch; needs a seed.
+
+    Attributes:
+        failure: what the reader raised.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Batches(keras.utils.PyDataset):
         augment: Augment | None = None,
     ) -> None:
         super().__init__()
+        self.failure: UserError | None = None
         self.reader, self.batch_size, self.seed, self.augment = reader, batch_size, seed, augment
         self.begin(0)
 
@@ -61,7 +67,11 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[Inputs, np.ndarray]:
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        inputs, masks = self.reader.take(np.sort(chosen))
+        try:
+            inputs, masks = self.reader.take(np.sort(chosen))
+        except UserError as error:
+            self.failure = error
+            raise
         if self.augment is not None:
             assert isinstance(inputs, np.ndarray), "pictures can be changed, activations can't"
             with devices.alone():
@@ -77,6 +87,18 @@ class Batches(keras.utils.PyDataset):
         self.order = np.arange(len(self.reader))
         if self.seed is not None:
             np.random.default_rng((self.seed, epoch)).shuffle(self.order)
+
+
+@contextmanager
+def read_errors(*sources: Batches) -> Iterator[None]:
+    """Raise what a reader raised: TensorFlow makes an error of its own of it."""
+    try:
+        yield
+    except Exception:
+        for batches in sources:
+            if batches.failure:
+                raise batches.failure from None
+        raise
 
 
 def share(batch: np.ndarray, filling: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import keras
 
 from stages.shared.networks import devices
 from stages.shared.runtime.errors import UserError
-from stages.train.batches import Batches
+from stages.train.batches import Batches, read_errors
 from stages.train.losses import PixelLoss
 from stages.train.metrics import MeanIoU, PixelAccuracy
 from stages.train.optimizers import optimizer
@@ -41,7 +41,7 @@ def fit(
         callbacks: more of Keras's.
 
     Raises:
-        UserError: the loss is not finite.
+        UserError: the loss is not finite, or what the batches are read from is damaged.
     """
     model.compile(
         optimizer=optimizer(settings, settings.epochs * len(batches), policy),
@@ -51,31 +51,32 @@ def fit(
     )
     model.optimizer.build(model.trainable_variables)
     progress.set_model(model)
-    if not progress.restore():
-        measure = partial(model.evaluate, return_dict=True, verbose=0)
-        start = measure(batches)
-        progress.start(start | {f"val_{k}": v for k, v in measure(validation).items()})
-    done = len(progress.rows) - 1
-    if done:
-        print(f"{name}: continuing after epoch {done} of {settings.epochs}")
-    model.fit(
-        batches,
-        validation_data=validation,
-        initial_epoch=done,
-        epochs=done if progress.ended else settings.epochs,
-        # `batches` has its own order; Keras would shuffle the batches once more.
-        shuffle=False,
-        verbose=0,
-        callbacks=[
-            *callbacks,
-            keras.callbacks.LambdaCallback(
-                on_epoch_begin=lambda epoch, _: batches.begin(epoch + 1)
-            ),
-            keras.callbacks.TerminateOnNaN(),
-            progress,
-            EpochLines(name, settings.epochs),
-        ],
-    )
+    with read_errors(batches, validation):
+        if not progress.restore():
+            measure = partial(model.evaluate, return_dict=True, verbose=0)
+            start = measure(batches)
+            progress.start(start | {f"val_{k}": v for k, v in measure(validation).items()})
+        done = len(progress.rows) - 1
+        if done:
+            print(f"{name}: continuing after epoch {done} of {settings.epochs}")
+        model.fit(
+            batches,
+            validation_data=validation,
+            initial_epoch=done,
+            epochs=done if progress.ended else settings.epochs,
+            # `batches` has its own order; Keras would shuffle the batches once more.
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                *callbacks,
+                keras.callbacks.LambdaCallback(
+                    on_epoch_begin=lambda epoch, _: batches.begin(epoch + 1)
+                ),
+                keras.callbacks.TerminateOnNaN(),
+                progress,
+                EpochLines(name, settings.epochs),
+            ],
+        )
     if not math.isfinite(progress.rows[-1]["loss"]):
         raise UserError(
             f"the loss of {name} is no longer finite in epoch {len(progress.rows) - 1}; "

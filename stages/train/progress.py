@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from stages.shared.runtime import console, outputs, stopping
+from stages.shared.runtime import console, disk, stopping
 
 MEASURES = ("loss", "mean_iou", "pixel_accuracy")
 COLUMNS = ("epoch", *MEASURES, *(f"val_{measure}" for measure in MEASURES))
@@ -73,7 +73,7 @@ class Progress(keras.callbacks.Callback):
             self.best_epoch = epoch + 1
             self.best_weights = self.model.get_weights()
         self.model.stop_training = self.ended
-        outputs.replace(self.file, self._write)
+        disk.replace(self.file, self._write)
         self._stands()
 
     def on_train_end(self, logs: Logs = None) -> None:

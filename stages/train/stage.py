@@ -26,6 +26,7 @@ from stages.shared.networks.stored import on_stored
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
 from stages.shared.runtime import digests, outputs
+from stages.shared.runtime.console import counted
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.outputs import Staging
 from stages.shared.runtime.paths import (
@@ -71,8 +72,8 @@ def train(name: str) -> str:
     progress = TRAININGS[variant.train](name, variant, settings)
     epochs, best = len(progress.rows) - 1, progress.best_epoch
     return (
-        f"{name}: {epochs} epochs; the weights of epoch {best} are kept, with a validation mean "
-        f"IoU of {progress.rows[best]['val_mean_iou']:.1%}"
+        f"{name}: {counted(epochs, 'epoch')}; the weights of epoch {best} are kept, with a "
+        f"validation mean IoU of {progress.rows[best]['val_mean_iou']:.1%}"
     )
 
 
@@ -96,9 +97,8 @@ def train_head(name: str, variant: Variant, settings: Train) -> Progress:
             name,
             progress,
         )
-        folder = staging.folder(MODELS_DIR / name)
-        fcn.save_head(standardised.folded(head, config, statistics), config, folder)
-        record(variant, settings).write(folder / SETTINGS_FILE)
+        trained = standardised.folded(head, config, statistics)
+        store(trained, config, variant, settings, staging.folder(MODELS_DIR / name))
     return progress
 
 
@@ -144,22 +144,26 @@ def train_network(name: str, variant: Variant, settings: Train) -> Progress:
                 folder / vgg.OWN_BACKBONE,
             )
             config = config.model_copy(update={"backbone": own.weights})
-            fcn.save_head(standardised.folded(head, config, statistics), config, folder)
-            record(variant, settings).write(folder / SETTINGS_FILE)
+            trained = standardised.folded(head, config, statistics)
+            store(trained, config, variant, settings, folder)
     return progress
 
 
 TRAININGS = {"head": train_head, "network": train_network}
 
 
-def record(variant: Variant, settings: Train) -> Training:
-    """What the model card says of a training."""
+def store(
+    head: keras.Model, config: HeadConfig, variant: Variant, settings: Train, folder: Path
+) -> None:
+    """Write a trained head, its configuration, and what the model card says of the training."""
+    fcn.save_head(head, config, folder)
     shown = {"parent": variant.parent} | settings.model_dump(mode="json")
     if variant.train == "network":
         shown["augmentation"] = variant.augmentation.model_dump(mode="json")
-    return Training(
+    training = Training(
         train=variant.train, stride=variant.stride, settings=shown, seed=read("seed", Seed)
     )
+    training.write(folder / SETTINGS_FILE)
 
 
 def shown_progress(name: str, settings: Train, staging: Staging) -> Progress:

@@ -17,8 +17,9 @@ def noted(project: Project) -> dict[str, dict[str, str]]:
 
 
 def note(project: Project, changes: dict[str, dict[str, str]]) -> None:
-    """Have some stages run under other versions."""
+    """Have some stages, and the last check, run under other versions."""
     stages = noted(project)
+    changes = {"check": {"tensorflow": OLD}} | changes
     changed = {stage: stages.get(stage, {}) | versions for stage, versions in changes.items()}
     (project.folder / PACKAGES_FILE).write_text(json.dumps(stages | changed))
 
@@ -66,6 +67,13 @@ def test_a_stage_that_dvc_lock_does_not_have_is_not_named(built: bool, project: 
         note(project, {"train@fcn8s": {"tensorflow": OLD}})
         (project.folder / "dvc.lock").unlink()
     assert notes(project) == []
+
+
+def test_it_is_said_once(project: Project):
+    note(project, {"train@fcn8s": {"tensorflow": OLD}})
+    assert len(notes(project)) == 1
+    assert notes(project) == []
+    assert noted(project)["train@fcn8s"]["tensorflow"] == OLD
 
 
 def test_a_run_under_the_new_version_ends_it(project: Project):

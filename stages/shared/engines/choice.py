@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 
 from stages.shared.engines import local, ray
 from stages.shared.engines.engine import Engine
-from stages.shared.engines.settings import EngineName, Ray
+from stages.shared.engines.settings import DEFAULT_ENGINE, EngineName, Ray
 from stages.shared.settings.reading import read
 
 ENGINES: dict[str, Callable[[], AbstractContextManager[Engine]]] = {
@@ -16,4 +16,4 @@ ENGINES: dict[str, Callable[[], AbstractContextManager[Engine]]] = {
 
 def running() -> AbstractContextManager[Engine]:
     """The engine, for as long as the context lasts."""
-    return ENGINES[read("engine", EngineName, default="local")]()
+    return ENGINES[read("engine", EngineName, default=DEFAULT_ENGINE)]()

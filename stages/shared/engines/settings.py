@@ -7,6 +7,7 @@ from pydantic import Field
 from stages.shared.settings.section import Count, Section
 
 EngineName = Literal["local", "ray"]
+DEFAULT_ENGINE: EngineName = "local"
 
 
 class Ray(Section):

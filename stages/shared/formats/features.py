@@ -13,6 +13,7 @@ Batches are read from the files as they are asked for, so the activations never 
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
@@ -118,41 +119,50 @@ def file_name(split: str, number: int, content: str) -> str:
 
 
 class StoredArray:
-    """Pictures' entries in an .npy file, read one by one.
+    """Pictures' entries in an .npy file, read one by one; it is checked when the first is read.
 
     A memory map would do, but what it has touched counts as the process's memory. The file is open
     only while it is read: there are several for each shard, and a process may hold some thousand.
 
     Args:
         path: of the file.
+        digest: SHA-256 of it.
         shape: what it should hold, (pictures, ...).
         dtype: the same.
-
-    Raises:
-        UserError: it holds something else.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.path = path
+    def __init__(self, path: Path, digest: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.path, self.digest, self.shape, self.dtype = path, digest, shape, dtype
         self.row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
-        try:
-            with path.open("rb") as file:
-                version = npy.read_magic(file)
-                found = npy.read_array_header_1_0(file) if version == (1, 0) else version
-                self.start = file.tell()
-        except Exception as error:
-            # NumPy reads the header as Python, and raises whatever that stumbles over.
-            raise UserError(damaged(path, str(error))) from None
-        size = path.stat().st_size
-        if found != (shape, False, dtype) or size != self.start + shape[0] * self.row_bytes:
-            wanted = f"{dtype} {shape}"
-            raise UserError(damaged(path, f"it should be an array of {wanted}"))
 
     def read(self, row: int, out: np.ndarray) -> None:
-        """Read one picture's entry into `out`, which has its shape and dtype."""
+        """Read one picture's entry into `out`, which has its shape and dtype.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        start = self._start
         with self.path.open("rb", buffering=0) as file:
-            file.seek(self.start + row * self.row_bytes)
+            file.seek(start + row * self.row_bytes)
             file.readinto(out.data)
+
+    @cached_property
+    def _start(self) -> int:
+        """Where the entries start in the file."""
+        require_whole({self.path: self.digest})
+        try:
+            with self.path.open("rb") as file:
+                version = npy.read_magic(file)
+                found = npy.read_array_header_1_0(file) if version == (1, 0) else version
+                start = file.tell()
+        except Exception as error:
+            # NumPy reads the header as Python, and raises whatever that stumbles over.
+            raise UserError(damaged(self.path, str(error))) from None
+        whole = start + self.shape[0] * self.row_bytes
+        if found != (self.shape, False, self.dtype) or self.path.stat().st_size != whole:
+            wanted = f"{self.dtype} {self.shape}"
+            raise UserError(damaged(self.path, f"it should be an array of {wanted}"))
+        return start
 
 
 class FeatureReader:
@@ -162,9 +172,6 @@ class FeatureReader:
         features: what data/features/ holds.
         split: `train`, `validation` or `test`.
         taps: the ones to read.
-
-    Raises:
-        UserError: a file is damaged.
     """
 
     def __init__(self, features: Features, split: str, taps: Sequence[str]) -> None:
@@ -177,18 +184,11 @@ class FeatureReader:
             shape = features.taps[tap].shape
             self._entries[tap] = shape, np.dtype(np.uint8)
             self._entries[f"{tap}_step"] = shape[-1:], np.dtype(np.float32)
-        names = {
-            content: [file_name(split, shard.number, content) for shard in shards]
-            for content in self._entries
-        }
-        digests = {name: digest for shard in shards for name, digest in shard.files.items()}
-        require_whole(
-            {FEATURES_DIR / name: digests[name] for files in names.values() for name in files}
-        )
         self._arrays = {
             content: [
-                StoredArray(FEATURES_DIR / name, (shard.pictures, *shape), dtype)
-                for name, shard in zip(names[content], shards, strict=True)
+                StoredArray(FEATURES_DIR / name, shard.files[name], (shard.pictures, *shape), dtype)
+                for shard in shards
+                for name in [file_name(split, shard.number, content)]
             ]
             for content, (shape, dtype) in self._entries.items()
         }
@@ -204,6 +204,9 @@ class FeatureReader:
             What `on_stored` reads: for each tap uint8 (pictures, height, width, channels), and
             under `{tap}_step` float32 (pictures, channels); and masks, uint8 (pictures, height,
             width).
+
+        Raises:
+            UserError: a file is damaged.
         """
         contents = {content: self._gather(content, indices) for content in self._arrays}
         masks = contents.pop("mask")

@@ -10,8 +10,8 @@ from PIL import Image
 
 from stages.shared.manifest import Manifest
 from stages.shared.records import tfrecord
-from stages.shared.runtime.digests import damaged, digest, require_whole
-from stages.shared.runtime.errors import UserError
+from stages.shared.records.tfrecord import Entries
+from stages.shared.runtime.digests import digest
 from stages.shared.runtime.paths import EVALUATION_DIR
 
 SUMMARY_FILE = "summary.json"
@@ -61,30 +61,25 @@ def write(path: Path, masks: Iterable[np.ndarray]) -> str:
     return digest(path)
 
 
-class PredictionReader:
-    """Random access to the predicted masks of a variant, which are read as they are asked for.
+def reader(variant: str, summary: Summary, pictures: int) -> Entries[np.ndarray]:
+    """Random access to the predicted masks of a variant, uint8 (height, width).
 
     Args:
         variant: its name.
         summary: of it.
         pictures: how many the split has.
+    """
+    path = EVALUATION_DIR / variant / PREDICTIONS_FILE
+    return Entries(path, pictures, summary.predictions, decode)
+
+
+def decode(content: bytes) -> np.ndarray:
+    """A stored mask, uint8 (height, width).
 
     Raises:
-        UserError: the file is damaged.
+        ValueError: it is no PNG.
     """
-
-    def __init__(self, variant: str, summary: Summary, pictures: int) -> None:
-        self.path = EVALUATION_DIR / variant / PREDICTIONS_FILE
-        require_whole({self.path: summary.predictions})
-        self._places = list(tfrecord.places(self.path, pictures))
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        """The mask of one picture, uint8 (height, width)."""
-        offset, length = self._places[index]
-        with self.path.open("rb") as file:
-            file.seek(offset)
-            content = file.read(length)
-        try:
-            return np.asarray(Image.open(io.BytesIO(content), formats=["PNG"]))
-        except (OSError, SyntaxError) as error:
-            raise UserError(damaged(self.path, str(error))) from None
+    try:
+        return np.asarray(Image.open(io.BytesIO(content), formats=["PNG"]))
+    except (OSError, SyntaxError) as error:
+        raise ValueError(str(error)) from None

@@ -6,6 +6,7 @@ they are: nothing is lost and nothing has to be decoded when they are read.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +14,6 @@ import numpy as np
 
 from stages.shared.records import tfrecord
 from stages.shared.records.dataset import Dataset, Shard
-from stages.shared.runtime.digests import damaged, require_whole
-from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.ordered_map import ordered_map
 from stages.shared.runtime.paths import RECORDS_DIR
 
@@ -72,19 +71,10 @@ def decode(content: bytes, image_size: tuple[int, int]) -> Record:
     return Record(name, image.reshape(*image_size, 3), mask.reshape(image_size))
 
 
-def read(path: Path, offset: int, length: int, image_size: tuple[int, int]) -> Record:
-    """Read the record at a place of a file, its pictures of (height, width) pixels.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    with path.open("rb") as file:
-        file.seek(offset)
-        content = file.read(length)
-    try:
-        return decode(content, image_size)
-    except ValueError as error:
-        raise UserError(damaged(path, str(error))) from None
+def entries(shard: Shard, image_size: tuple[int, int], folder: Path) -> tfrecord.Entries[Record]:
+    """Random access to a shard's records, its pictures of (height, width) pixels."""
+    decoded = partial(decode, image_size=image_size)
+    return tfrecord.Entries(folder / shard.file, shard.pictures, shard.digest, decoded)
 
 
 def batches(
@@ -101,20 +91,25 @@ def batches(
     Raises:
         UserError: the file is damaged.
     """
-    path = folder / shard.file
-    require_whole({path: shard.digest})
-    places = list(tfrecord.places(path, shard.pictures))
+    records = entries(shard, image_size, folder)
 
     def batch(start: int) -> Batch:
-        found = [read(path, *place, image_size) for place in places[start : start + batch_size]]
-        names, images, masks = zip(*found, strict=True)
+        chosen = range(start, min(start + batch_size, len(records)))
+        names, images, masks = zip(*(records[index] for index in chosen), strict=True)
         return Batch(list(names), np.stack(images), np.stack(masks))
 
-    return ordered_map(batch, range(0, len(places), batch_size), ahead=1)
+    return ordered_map(batch, range(0, len(records), batch_size), ahead=1)
+
+
+def spaced(count: int, total: int) -> list[int]:
+    """`count` indices evenly spaced over `total`, or all if there are fewer."""
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
 
 
 class PictureReader:
     """Random access to the pictures and masks of one split, read as they are asked for.
+
+    A shard is checked when its first record is read.
 
     Args:
         dataset: what the records hold.
@@ -123,28 +118,25 @@ class PictureReader:
 
     Attributes:
         classes: their number.
-
-    Raises:
-        UserError: a file is damaged.
     """
 
     def __init__(self, dataset: Dataset, split: str, folder: Path = RECORDS_DIR) -> None:
         self.image_size, self.classes = dataset.image_size, len(dataset.classes)
-        shards = {folder / shard.file: shard for shard in dataset.shards[split]}
-        require_whole({path: shard.digest for path, shard in shards.items()})
-        self._places = [
-            (path, *place)
-            for path, shard in shards.items()
-            for place in tfrecord.places(path, shard.pictures)
-        ]
+        self._shards = [entries(shard, self.image_size, folder) for shard in dataset.shards[split]]
+        self._starts = np.cumsum([0, *map(len, self._shards)])
 
     def __len__(self) -> int:
         """Number of pictures."""
-        return len(self._places)
+        return int(self._starts[-1])
 
     def __getitem__(self, index: int) -> Record:
-        """Read one record."""
-        return read(*self._places[index], self.image_size)
+        """Read one record.
+
+        Raises:
+            UserError: its file is damaged.
+        """
+        shard = np.searchsorted(self._starts, index, side="right") - 1
+        return self._shards[shard][index - self._starts[shard]]
 
     def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Read some pictures, by their integer indices (pictures,).
@@ -152,6 +144,9 @@ class PictureReader:
         Returns:
             Pictures, uint8 (pictures, height, width, 3), and masks, uint8 (pictures, height,
             width).
+
+        Raises:
+            UserError: a file is damaged.
         """
         images = np.empty((len(indices), *self.image_size, 3), np.uint8)
         masks = np.empty((len(indices), *self.image_size), np.uint8)

@@ -5,15 +5,17 @@ A file is a row of entries, each framed by its length and checksums
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from threading import Lock
+from typing import Generic, TypeVar
 
 import google_crc32c
 from google.protobuf import descriptor_pool, message_factory, text_format
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import DecodeError
 
-from stages.shared.runtime.digests import damaged
+from stages.shared.runtime.digests import damaged, require_whole
 from stages.shared.runtime.errors import UserError
 
 LENGTH, CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
@@ -39,6 +41,8 @@ POOL = descriptor_pool.DescriptorPool()
 POOL.Add(text_format.Parse(PROTO, FileDescriptorProto()))
 EXAMPLE = message_factory.GetMessageClass(POOL.FindMessageTypeByName("Example"))
 
+Entry = TypeVar("Entry")
+
 
 def write(path: Path, entries: Iterable[bytes]) -> None:
     """Write a file of entries; the same entries give the same bytes."""
@@ -46,6 +50,48 @@ def write(path: Path, entries: Iterable[bytes]) -> None:
         for entry in entries:
             length = LENGTH.pack(len(entry))
             file.write(length + _checksum(length) + entry + _checksum(entry))
+
+
+class Entries(Generic[Entry]):
+    """Random access to the entries of a file, which is checked when the first is read.
+
+    Args:
+        path: of the file.
+        count: of its entries.
+        digest: SHA-256 of it.
+        decode: an entry's content to what it stands for; raises ValueError if it is something else.
+    """
+
+    def __init__(
+        self, path: Path, count: int, digest: str, decode: Callable[[bytes], Entry]
+    ) -> None:
+        self.path, self.count, self.digest, self.decode = path, count, digest, decode
+        # Of several threads, one checks the file.
+        self._lock = Lock()
+        self._places: list[tuple[int, int]] = []
+
+    def __len__(self) -> int:
+        """Number of entries."""
+        return self.count
+
+    def __getitem__(self, index: int) -> Entry:
+        """Read one entry.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        with self._lock:
+            if not self._places:
+                require_whole({self.path: self.digest})
+                self._places = list(places(self.path, self.count))
+        offset, length = self._places[index]
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            content = file.read(length)
+        try:
+            return self.decode(content)
+        except ValueError as error:
+            raise UserError(damaged(self.path, str(error))) from None
 
 
 def places(path: Path, count: int) -> Iterator[tuple[int, int]]:

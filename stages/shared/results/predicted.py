@@ -1,11 +1,12 @@
 """All variants' predictions of one split, picture by picture."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from stages.shared.formats.predictions import PredictionReader, Summary
+from stages.shared.formats import predictions
+from stages.shared.formats.predictions import Summary
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
 from stages.shared.runtime.errors import UserError
@@ -38,11 +39,17 @@ def require_same(summaries: dict[str, Summary], dataset: Dataset, split: str) ->
             )
 
 
-def pictures(dataset: Dataset, summaries: dict[str, Summary], count: int) -> Iterator[Predicted]:
-    """`count` pictures evenly spaced over the split, or all if it has fewer; read one by one."""
+def pictures(
+    dataset: Dataset, summaries: dict[str, Summary], indices: Iterable[int]
+) -> Iterator[Predicted]:
+    """Pictures of the split by their indices in it, read one by one.
+
+    Raises:
+        UserError: a file is damaged.
+    """
     (split,) = {summary.split for summary in summaries.values()}
     total = dataset.pictures(split)
     records = PictureReader(dataset, split)
-    masks = {name: PredictionReader(name, summary, total) for name, summary in summaries.items()}
-    for index in np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist():
+    masks = {name: predictions.reader(name, s, total) for name, s in summaries.items()}
+    for index in indices:
         yield Predicted(*records[index], {name: mask[index] for name, mask in masks.items()})

@@ -16,6 +16,11 @@ def bar(description: str, total: int | None, unit: str = "picture") -> tqdm:
     return tqdm(desc=description, total=total, unit=unit, disable=None, dynamic_ncols=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, such as `1 picture` and `1,200 pictures`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def size(*paths: Path) -> str:
     """Size of some files and of all files in some folders, such as `12.3 MB`."""
     files = [file for path in paths for file in (path, *path.rglob("*")) if file.is_file()]

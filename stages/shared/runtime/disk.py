@@ -1,7 +1,9 @@
-"""Free disk space, and the message when it runs out."""
+"""Files on their way to the disk, its free space, and the message when that runs out."""
 
 import errno
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -37,6 +39,23 @@ def told_full(error: BaseException, out: Path, need: int, written: int) -> UserE
         f"the disk is full: {out} needs {wanted} in all, {_bytes(written)} are written, and "
         f"{_room(out)}; {MAKE_ROOM}"
     )
+
+
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a small file beside `path`, flush it, and put it in its place."""
+    beside = path.with_name(f"{path.name}.new")
+    write(beside)
+    flush(beside)
+    beside.replace(path)
+
+
+def flush(path: Path) -> None:
+    """Flush a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -10,7 +10,6 @@ watched while it runs (`Staging.show`). Started again with the same code, data a
 takes over the finished parts.
 """
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -98,9 +97,9 @@ class Staging:
     def keep(self, name: str, part: Part) -> None:
         """Note a part of the first out, whose files are written, as finished."""
         for file in part.files:
-            _flush(self._first / "content" / file)
+            disk.flush(self._first / "content" / file)
         self._part(name).parent.mkdir(exist_ok=True)
-        replace(self._part(name), part.write)
+        disk.replace(self._part(name), part.write)
         self._count()
 
     def begin(self, made_from: str | None) -> None:
@@ -118,17 +117,17 @@ class Staging:
     def commit(self) -> None:
         """Flush the outs to disk and move them to their place."""
         for out in self._shown:
-            _flush(out)
+            disk.flush(out)
         hidden = {out: p for out, p in self._partial.items() if out not in self._shown}
         for out in hidden:
             for path in (self._content(out), *self._content(out).rglob("*")):
-                _flush(path)
+                disk.flush(path)
         for out, partial in hidden.items():
             if out.exists():
                 # It may contain hard links into DVC's cache, so it is moved, never overwritten.
                 out.rename(partial / FORMER)
             self._content(out).rename(out)
-            _flush(out.parent)
+            disk.flush(out.parent)
         self.remove()
 
     def remove(self) -> None:
@@ -217,26 +216,9 @@ def origin(*facts: object) -> str:
     )
 
 
-def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a small file beside `path`, flush it, and put it in its place."""
-    beside = path.with_name(f"{path.name}.new")
-    write(beside)
-    _flush(beside)
-    beside.replace(path)
-
-
 def _remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    """Flush a file or a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import filelock
 
+from stages.shared.runtime import disk
 from stages.shared.runtime.paths import REPORTS_DIR
 
 NAMES = ("keras", "numpy", "pillow", "tensorflow")
@@ -34,6 +35,5 @@ def note(stage: str) -> None:
         before = noted()
         now = before | {stage: versions()}
         if now != before:
-            beside = PACKAGES_FILE.with_name(f"{PACKAGES_FILE.name}.new")
-            beside.write_text(json.dumps(now, indent=1, sort_keys=True) + "\n")
-            beside.replace(PACKAGES_FILE)
+            text = json.dumps(now, indent=1, sort_keys=True) + "\n"
+            disk.replace(PACKAGES_FILE, lambda path: path.write_text(text))
