@@ -146,6 +146,8 @@ def train_head(
         stride=stride,
         channels={tap: x.shape[-1] for tap, x in taps.items()},
         classes=[str(number) for number in range(CLASSES)],
+        image_size=masks.shape[1:],
+        fit="stretch",
     )
     settings = Train(
         epochs=options.epochs,

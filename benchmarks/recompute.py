@@ -78,7 +78,9 @@ def notebook_model(stride: int, classes: list[str]) -> keras.Model:
     backbone = vgg.load(dtype=precision.policy(read("precision", Precision)))
     backbone.trainable = False
     channels = {tap: backbone.output[tap].shape[-1] for tap in fcn.taps_of(stride)}
-    config = fcn.HeadConfig(stride=stride, channels=channels, classes=classes)
+    config = fcn.HeadConfig(
+        stride=stride, channels=channels, classes=classes, image_size=(0, 0), fit="stretch"
+    )
     return fcn.network(backbone, fcn.head(config))
 
 

@@ -323,10 +323,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # Files with long tests, which are begun first: begun last, one would keep a single worker busy.
+# The second needs no built project, which the first one makes.
 FIRST = (
+    "pipeline/test_kill::test_wherever",
+    "benchmarks/test_benchmark",
     "pipeline/test_kill",
     "commands/test_sweep",
-    "benchmarks/test_benchmark",
     "docs/test_readme",
     "pipeline/test_experiments",
     "train/test_processes",
@@ -355,17 +357,23 @@ TOGETHER = (
 )
 
 
-def file_of(test: str) -> str:
-    """The file of a test, as `FIRST` names it."""
-    return test.partition("::")[0].removeprefix("tests/").removesuffix(".py")
+def named(test: str) -> str:
+    """A test as `FIRST` names it, such as train/test_losses::test_dice."""
+    return test.removeprefix("tests/").replace(".py::", "::")
+
+
+def place(test: str) -> int:
+    """How many entries of `FIRST` are begun before a test."""
+    found = [number for number, start in enumerate(FIRST) if named(test).startswith(start)]
+    return min(found, default=len(FIRST))
 
 
 class ByFile(LoadScopeScheduling):
     """The tests of a file go to one worker; those of a long file that share nothing, to any."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = file_of(nodeid)
-        return nodeid if file in FIRST and file not in TOGETHER else file
+        file = named(nodeid).partition("::")[0]
+        return nodeid if place(nodeid) < len(FIRST) and file not in TOGETHER else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
@@ -378,8 +386,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the long ones first; skip what needs a browser, before it is made, if there is none."""
-    places = {name: place for place, name in enumerate(FIRST)}
-    items.sort(key=lambda item: places.get(file_of(item.nodeid), len(places)))
+    items.sort(key=lambda item: place(item.nodeid))
     if CHROMIUM.exists():
         return
     for item in items:

@@ -23,9 +23,8 @@ from stages.shared.formats import pictures
 from stages.shared.formats.pictures import BadPictureError
 from stages.shared.results.overlay import hex_colours, overlay
 from stages.shared.results.pages import render
+from stages.shared.results.variants import variant_names
 from stages.shared.runtime.errors import UserError
-from stages.shared.settings.reading import read
-from stages.shared.settings.section import Name
 
 ADDRESS = "127.0.0.1"
 OPACITY = 0.5
@@ -47,7 +46,7 @@ CLASSES_TEMPLATE = Path(__file__).with_name("classes.html.j2")
 
 
 def load_segmenters() -> dict[str, Segmenter]:
-    """Every trained variant by name, in the order of params.yaml.
+    """Every trained variant by name, the coarsest stride first.
 
     Raises:
         UserError: none is trained, or they were trained on different classes.
@@ -55,7 +54,7 @@ def load_segmenters() -> dict[str, Segmenter]:
     trained = trained_variants()
     if not trained:
         raise UserError("no variant is trained yet; `dvc repro` trains them")
-    order = list(read("variants", dict[Name, Any]))
+    order = variant_names()
     trained.sort(key=lambda name: order.index(name) if name in order else len(order))
     segmenters = {name: Segmenter(name) for name in trained}
     if len({tuple(segmenter.classes) for segmenter in segmenters.values()}) > 1:

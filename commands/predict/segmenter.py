@@ -3,7 +3,7 @@
     picture -> resized -> network, in tiles if large -> logits -> picture's own size -> class map
 
 A network expects objects at the size that they had in training, so by default a picture is resized
-as the pictures in the records were.
+as the pictures that it was trained on.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,6 @@ from PIL import Image
 from stages.shared.formats import pictures
 from stages.shared.formats.pictures import Size
 from stages.shared.networks import fcn, precision, vgg
-from stages.shared.records.dataset import Dataset
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import MODELS_DIR
 from stages.shared.settings.reading import read
@@ -56,7 +55,7 @@ class Segmenter:
 
     Args:
         variant: its name.
-        scale: of the pictures on their way into the network; None for that of the records.
+        scale: of the pictures on their way into the network; None for that of its training.
         tile: side of the largest picture that goes through the network in one piece, in pixels.
 
     Attributes:
@@ -76,8 +75,8 @@ class Segmenter:
         if variant not in trained_variants():
             known = ", ".join(trained_variants()) or "none; `dvc repro` trains them"
             raise UserError(f"{variant!r} is not a trained variant; models/ has {known}")
-        self.scale, self.dataset = scale, Dataset.load()
-        self.classes = fcn.load_head_config(folder).classes
+        self.scale, self.head = scale, fcn.load_head_config(folder)
+        self.classes = self.head.classes
         backbone_dir = vgg.backbone_dir(folder)
         self.margin = vgg.reach(vgg.load_config(backbone_dir).network)
         self.core = (tile - 2 * self.margin) // vgg.COARSEST_STRIDE * vgg.COARSEST_STRIDE
@@ -98,7 +97,7 @@ class Segmenter:
         """A picture, uint8 (height, width, 3), at the size at which the network sees it."""
         size = picture.shape[:2]
         if self.scale is None:
-            wanted = pictures.scaled_size(size, self.dataset.image_size, self.dataset.fit)
+            wanted = pictures.scaled_size(size, self.head.image_size, self.head.fit)
         else:
             wanted = tuple(max(1, round(side * self.scale)) for side in size)
         return picture if wanted == size else pictures.resize_picture(picture, wanted)

@@ -24,12 +24,13 @@ from stages.shared.results import predicted, scores
 from stages.shared.results.overlay import hex_colours, overlay
 from stages.shared.results.pages import render
 from stages.shared.results.predicted import Predicted
+from stages.shared.results.variants import variant_names
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import bar, size
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import EVALUATION_DIR, REPORTS_DIR
 from stages.shared.settings import reading
-from stages.shared.settings.section import SPLITS, Name, Share, Split
+from stages.shared.settings.section import SPLITS, Share, Split
 
 PAGE_FILE, GALLERY_DIR = REPORTS_DIR / "index.html", REPORTS_DIR / "gallery"
 VEGA_DIR, DATASET_PAGE = REPORTS_DIR / "vega", REPORTS_DIR / "dataset/index.html"
@@ -59,7 +60,7 @@ class Results(NamedTuple):
         dataset: what the records hold.
         split: that was measured.
         opacity: of masks over pictures, 0 to 1.
-        summaries: of each variant, by name, in params.yaml's order.
+        summaries: of each variant, by name, the coarsest stride first.
         metrics: what its metrics.json holds.
         confusion: the rows of its confusion.csv.
     """
@@ -105,14 +106,14 @@ def read() -> Results:
     Raises:
         UserError: something is missing, damaged, or does not belong together.
     """
-    variants = list(reading.read("variants", dict[Name, Any]))
+    names = variant_names()
     split = reading.read("evaluate.split", Split)
-    require_there(variants)
+    require_there(names)
     dataset = Dataset.load()
-    summaries = {name: Summary.load(name) for name in variants}
+    summaries = {name: Summary.load(name) for name in names}
     predicted.require_same(summaries, dataset, split)
     metrics = {name: read_metrics(name, summary) for name, summary in summaries.items()}
-    confusion = {name: read_confusion(name) for name in variants}
+    confusion = {name: read_confusion(name) for name in names}
     opacity = reading.read("compare.opacity", Share)
     return Results(dataset, split, opacity, summaries, metrics, confusion)
 

@@ -6,7 +6,6 @@ data/evaluation/, data/records/ -> curves.csv, iou.csv, learning_curves.png, pic
 import csv
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import rcParams
@@ -21,11 +20,12 @@ from stages.shared.records.shards import spaced
 from stages.shared.results import predicted, scores
 from stages.shared.results.overlay import colours, overlay, save
 from stages.shared.results.predicted import PANELS, Predicted
+from stages.shared.results.variants import variant_names
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import counted
 from stages.shared.runtime.paths import EVALUATION_DIR, MODELS_DIR, REPORTS_DIR
 from stages.shared.settings.reading import read
-from stages.shared.settings.section import Name, Split
+from stages.shared.settings.section import Split
 
 COMPARISON_DIR = REPORTS_DIR / "comparison"
 OUTS = ("curves.csv", "iou.csv", "learning_curves.png", "pictures")
@@ -43,7 +43,7 @@ def compare() -> str:
         UserError: an evaluation is damaged, or of other records or another split.
     """
     settings, split = read("compare", Compare), read("evaluate.split", Split)
-    summaries = {name: Summary.load(name) for name in read("variants", dict[Name, Any])}
+    summaries = {name: Summary.load(name) for name in variant_names()}
     dataset = Dataset.load()
     predicted.require_same(summaries, dataset, split)
     note_former_variants(set(summaries))
@@ -51,7 +51,7 @@ def compare() -> str:
         curves, iou, figure, folder = (COMPARISON_DIR / out for out in OUTS)
         write_rows(
             staging.file(curves),
-            ({"variant": name} | row for name, s in summaries.items() for row in s.history),
+            ({"variant": name, **row} for name, s in summaries.items() for row in s.history),
         )
         write_rows(
             staging.file(iou),

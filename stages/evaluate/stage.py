@@ -10,6 +10,7 @@ on a folder, not on each entry of a list.
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,11 +148,18 @@ def write_confusion(path: Path, confusion: np.ndarray, classes: list[str]) -> No
                 writer.writerow([truth, predicted, pixels, round(pixels / max(sum(row), 1), 5)])
 
 
-def read_history(name: str) -> list[dict[str, int | float]]:
-    """The rows of a variant's history.csv."""
+def read_history(name: str) -> list[dict[str, int | float | None]]:
+    """The rows of a variant's history.csv; None for what is not finite, which JSON has not."""
     with (REPORTS_DIR / name / "history.csv").open(newline="", encoding="utf-8") as file:
-        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-    return [row | {"epoch": int(row["epoch"])} for row in rows]
+        return [
+            {key: _finite(float(value)) for key, value in row.items()}
+            | {"epoch": int(row["epoch"])}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _rounded(value: float) -> float | None:

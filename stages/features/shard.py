@@ -1,6 +1,6 @@
 """A shard of features: the backbone's activations on a shard of records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from stages.shared.networks import vgg
 from stages.shared.networks.vgg import BackboneConfig
 from stages.shared.records import shards
 from stages.shared.records.dataset import Shard
+from stages.shared.runtime.errors import UserError
 
 
 class Moments(BaseModel):
@@ -93,18 +94,36 @@ def compute_shard(
         tick: is called with the number of finished pictures.
 
     Raises:
-        UserError: a file is damaged.
+        UserError: a file is damaged, or an activation is not finite.
     """
     backbone = stored_backbone(config, policy)
     writer = ShardWriter(folder, split, number, shard.pictures)
     moments: dict[str, Moments] = {}
     for batch in shards.batches(shard, image_size, batch_size):
         taps = run(backbone, batch.images)
+        require_finite(taps, batch.names, policy)
         for tap, values in taps.items() if split == "train" else ():
             moments[tap] = moments.get(tap, Moments()) + Moments.of(values)
         writer.append(taps, batch.masks)
         tick(len(batch.names))
     return ComputedShard(files=writer.close(), moments=moments)
+
+
+def require_finite(taps: Mapping[str, np.ndarray], names: Sequence[str], policy: str) -> None:
+    """Fail on activations that are infinite or not a number.
+
+    Raises:
+        UserError: names the tap, the first such picture and the way out.
+    """
+    for tap, values in taps.items():
+        # The largest is what it is stored by; it is not finite if any is not.
+        finite = np.isfinite(values.max(axis=(1, 2, 3)))
+        if not finite.all():
+            raise UserError(
+                f"the activations of {tap} on {names[finite.argmin()]} are not finite under "
+                f"{policy}; set precision to float32, or to mixed_bfloat16, whose range is as "
+                "large, or use other weights of the backbone"
+            )
 
 
 @lru_cache(maxsize=1)

@@ -55,18 +55,28 @@ def _is(kind: Any, value: Any) -> bool:
     return True
 
 
+def _by_label(classes: dict[Any, str]) -> dict[Any, str]:
+    """In the order of the labels: DVC compares mappings without their order."""
+    return dict(sorted(classes.items()))
+
+
 def _classes(value: Any) -> dict[int, str] | dict[str, str] | str:
     """Check a folder's `classes`."""
     if isinstance(value, str) and value:
         return _inside_root(value)
+    if isinstance(value, list):
+        value = dict(enumerate(value))
     mapping = _is(dict[Label, Text] | dict[Colour, Text], value)
     if not mapping or not 2 <= len(set(value.values())) <= MAX_CLASSES:
         raise ValueError(
-            f"it is {shown(value)}; it should be the path of a text file with a name a line, or "
-            f"map labels (0 to {MAX_LABEL}), or colours (as '#ff8000', in quotes), to the names of "
-            f"2 to {MAX_CLASSES} classes"
+            f"it is {shown(value)}; it should map labels (0 to {MAX_LABEL}), or colours (as "
+            f"'#ff8000', in quotes), to the names of 2 to {MAX_CLASSES} classes, or list the names "
+            "from label 0 on, or be the path of a text file with a name a line"
         )
-    return {key.lower() if isinstance(key, str) else key: name for key, name in value.items()}
+    classes = {key.lower() if isinstance(key, str) else key: name for key, name in value.items()}
+    if len(classes) < len(value):
+        raise ValueError("a colour stands there twice, in capitals and in small letters")
+    return _by_label(classes)
 
 
 def _ignore(value: Any) -> list[int] | list[str]:
@@ -152,7 +162,7 @@ class TfdsSource(Source):
         splits: a TFDS split expression, such as `train[:85%]`.
         image: the picture's feature key.
         mask: the mask's feature key.
-        classes: label in the masks to class name; the order here is the order of the classes.
+        classes: label in the masks to class name.
         data_dir: where TFDS keeps prepared data sets; null for its default.
         manual_dir: folder with archives that were downloaded by hand; TFDS checks their checksums.
     """
@@ -162,7 +172,11 @@ class TfdsSource(Source):
     splits: Splits[Text]
     image: str
     mask: str
-    classes: Annotated[dict[Label, Text], Field(min_length=2, max_length=MAX_CLASSES)]
+    classes: Annotated[
+        dict[Label, Text],
+        Field(min_length=2, max_length=MAX_CLASSES),
+        AfterValidator(_by_label),
+    ]
     data_dir: str | None
     manual_dir: str | None
 
@@ -218,7 +232,8 @@ class FolderSource(Source):
             in the file's name, without its extension.
         splits: which picture is in which.
         classes: labels or colours in the masks to class names; those with the same name are one
-            class. Or a text file with one class name per line, from label 0.
+            class, and the first label decides its place among the classes. Or the names in a list,
+            or in a text file with one per line, from label 0.
         ignore: labels or colours; no loss and no metric counts their pixels.
     """
 
@@ -229,7 +244,8 @@ class FolderSource(Source):
     classes: Annotated[
         dict[int, str] | dict[str, str] | str,
         BeforeValidator(
-            _classes, json_schema_input_type=dict[Label, Text] | dict[Colour, Text] | Text
+            _classes,
+            json_schema_input_type=dict[Label, Text] | dict[Colour, Text] | list[Text] | Text,
         ),
     ]
     # A folder's labels may be colours.

@@ -24,7 +24,7 @@ from stages.prepare.shard import PreparedShard, prepare_shard
 from stages.prepare.sources import SOURCES
 from stages.shared.engines import choice, engine
 from stages.shared.engines.engine import ShardTask
-from stages.shared.records.dataset import Dataset, Shard, pixel_share
+from stages.shared.records.dataset import Dataset, Shard
 from stages.shared.records.shards import bytes_of
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import bar, size
@@ -123,7 +123,7 @@ def describe(
         image_size=settings.image_size,
         fit=settings.fit,
         classes=classes,
-        pixel_share={split: pixel_share(counts[split], classes) for split in SPLITS},
+        pixels={s: dict(zip(classes, counts[s].tolist(), strict=True)) for s in SPLITS},
         shards={
             split: [
                 Shard(file=file, pictures=len(shard.facts), digest=digest)

@@ -12,6 +12,11 @@ from stages.train.settings import Augmentation
 SHIFT = 0.1
 
 
+def saturation(times: float) -> float:
+    """What Keras's RandomSaturation calls a saturation of so many times a picture's own."""
+    return times / (1 + times)
+
+
 class RandomAugmentation:
     """Flips, scales and shifts pictures with their masks, and changes the pictures' colours.
 
@@ -40,7 +45,9 @@ class RandomAugmentation:
             self.layers += [
                 layers.RandomBrightness(settings.colour),
                 layers.RandomContrast(settings.colour),
-                layers.RandomSaturation((0.5 - settings.colour / 2, 0.5 + settings.colour / 2)),
+                layers.RandomSaturation(
+                    (saturation(1 - settings.colour), saturation(1 + settings.colour))
+                ),
             ]
 
     def __call__(

@@ -87,6 +87,6 @@ def fit(
 
 def compiles() -> bool | str:
     """Keras's `jit_compile`: XLA, but not for TensorFlow on a CPU, where compiling takes longer
-    than it saves."""
-    on_cpu = not devices.gpus()
-    return False if keras.backend.backend() == "tensorflow" and on_cpu else "auto"
+    than it saves, nor on several devices, which sum inside a step."""
+    one_gpu = devices.gpus() and devices.replicas() == 1
+    return "auto" if one_gpu or keras.backend.backend() != "tensorflow" else False

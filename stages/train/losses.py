@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import keras
 from keras import KerasTensor, ops
 
+from stages.shared.networks import devices
 from stages.shared.records.dataset import IGNORED
 from stages.shared.runtime.errors import UserError
 
@@ -26,8 +27,7 @@ class PixelLoss(keras.losses.Loss):
         class_weights: one for each class; None: all alike.
         label_smoothing: share of the target spread evenly over all classes, 0 to 1 (Szegedy et al.,
             "Rethinking the Inception Architecture for Computer Vision", section 7).
-        dice: weight of the Dice loss of the whole batch, averaged over classes (Milletari et al.,
-            "V-Net", section 3), added to the cross-entropy.
+        dice: weight of the Dice loss of the whole batch, see `dice`, added to the cross-entropy.
 
     Example:
         >>> loss = PixelLoss(classes=3)
@@ -60,24 +60,42 @@ class PixelLoss(keras.losses.Loss):
             even = weights * (self.label_smoothing / self.classes)
             targets = targets * (1 - self.label_smoothing) + even
         pictures = ops.cast(ops.shape(logits)[0], "float32")
-        # One value a picture, whose mean is the batch's: Keras scales that for several devices.
-        scale = pictures / ops.maximum(ops.sum(weights), 1e-6)
+        # One value a picture. Keras takes their mean, and of several devices the mean of that; the
+        # sums are those of the whole batch.
+        scale = devices.replicas() * pictures / ops.maximum(devices.summed(ops.sum(weights)), 1e-6)
         loss = cross_entropy(logits, targets, weights) * scale
         if self.dice:
-            chances = ops.softmax(logits, axis=1) * counted
-            loss += self.dice * ops.mean(keras.losses.dice(truth, chances, axis=(0, 2, 3)))
+            loss += self.dice * dice(truth, ops.softmax(logits, axis=1) * counted)
         return loss
 
 
+def dice(truth: KerasTensor, chances: KerasTensor) -> KerasTensor:
+    """1 - 2 |truth * chances| / (|truth| + |chances|), averaged over the classes in the truth.
+
+    Milletari et al., "V-Net", section 3, with sums for the sums of squares. A class that no mask of
+    the batch has says nothing of its network.
+
+    Args:
+        truth: float32 (batch, classes, height, width), 0 or 1.
+        chances: float32, the same shape, 0 to 1; 0 where a pixel is ignored.
+    """
+    axes = (0, 2, 3)
+    parts = ops.stack([ops.sum(x, axes) for x in (truth * chances, truth, chances)])
+    overlap, true, found = ops.unstack(devices.summed(parts), 3)
+    there = ops.cast(true > 0, "float32")
+    losses = there * (1 - 2 * overlap / ops.maximum(true + found, 1))
+    return ops.sum(losses) / ops.maximum(ops.sum(there), 1)
+
+
 def class_weights(
-    wanted: dict[str, float] | str | None, pixel_share: dict[str, float]
+    wanted: dict[str, float] | str | None, pixels: dict[str, int]
 ) -> list[float] | None:
     """A weight for each class, in the order of the classes; None for equal weights.
 
     Args:
         wanted: `balanced` (the inverse of a class's share of the training split's pixels; a class
             without any gets 1), weights by class name (1 for a class that is not named), or None.
-        pixel_share: of each class in the training split, 0 to 1.
+        pixels: of each class in the training split.
 
     Raises:
         UserError: a name is no class.
@@ -85,14 +103,14 @@ def class_weights(
     if wanted is None:
         return None
     if isinstance(wanted, str):
-        count = len(pixel_share)
-        return [1 / (count * share) if share else 1.0 for share in pixel_share.values()]
-    if unknown := sorted(set(wanted) - set(pixel_share)):
+        even = sum(pixels.values()) / len(pixels)
+        return [even / count if count else 1.0 for count in pixels.values()]
+    if unknown := sorted(set(wanted) - set(pixels)):
         raise UserError(
             f"params.yaml: class_weights names {', '.join(unknown)}, which is not a class; "
-            f"the classes are {', '.join(pixel_share)}"
+            f"the classes are {', '.join(pixels)}"
         )
-    return [wanted.get(name, 1.0) for name in pixel_share]
+    return [wanted.get(name, 1.0) for name in pixels]
 
 
 def class_planes(masks: KerasTensor, classes: int) -> KerasTensor:

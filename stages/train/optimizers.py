@@ -5,10 +5,13 @@ from typing import Any
 import keras
 from keras import KerasTensor, ops
 
+from stages.shared.networks import devices
 from stages.train.settings import Train
 
 # "Fully Convolutional Networks for Semantic Segmentation", section 4.3.
 MOMENTUM = 0.9
+# In the names of the weights that do not decay: biases, and scales and offsets of normalisations.
+NOT_DECAYED = ["bias", "gamma", "beta"]
 # DeepLab's "poly" policy (Chen et al., "DeepLab", section 4.1.1).
 POLYNOMIAL_POWER = 0.9
 
@@ -33,6 +36,23 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return {"schedule": self.schedule, "steps": self.steps}
 
 
+class _Summed(keras.optimizers.Optimizer):
+    """Clips the gradients of all devices together; Keras clips those of each device by itself."""
+
+    def apply(self, grads: list[KerasTensor], trainable_variables: Any = None) -> None:
+        """Update the weights."""
+        share = devices.replicas()
+        super().apply([grad / share for grad in devices.summed(list(grads))], trainable_variables)
+
+
+class SummedSGD(_Summed, keras.optimizers.SGD):
+    """SGD, see `_Summed`."""
+
+
+class SummedAdamW(_Summed, keras.optimizers.AdamW):
+    """AdamW, see `_Summed`."""
+
+
 def schedule(settings: Train, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """The learning rate over all `steps` of a training."""
     schedules = keras.optimizers.schedules
@@ -54,9 +74,14 @@ def optimizer(settings: Train, steps: int, policy: str = "float32") -> keras.opt
         "weight_decay": settings.weight_decay,
         "global_clipnorm": settings.clip_norm,
     }
-    if settings.optimizer == "sgd":
-        chosen = keras.optimizers.SGD(momentum=MOMENTUM, **options)
+    if settings.clip_norm and devices.replicas() > 1:
+        # The gradients are summed once more after they are clipped.
+        options["global_clipnorm"] = settings.clip_norm / devices.replicas()
+        sgd, adamw = SummedSGD, SummedAdamW
     else:
-        chosen = keras.optimizers.AdamW(**options)
+        sgd, adamw = keras.optimizers.SGD, keras.optimizers.AdamW
+    chosen = sgd(momentum=MOMENTUM, **options) if settings.optimizer == "sgd" else adamw(**options)
+    if settings.weight_decay:
+        chosen.exclude_from_weight_decay(var_names=NOT_DECAYED)
     # float16 has no room for small gradients.
     return keras.optimizers.LossScaleOptimizer(chosen) if policy == "mixed_float16" else chosen

@@ -114,7 +114,8 @@ class Progress(keras.callbacks.Callback):
             "best_epoch": best["epoch"],
             "best_val_mean_iou": best["val_mean_iou"],
         }
-        rounded = {name: round(value, 6) for name, value in summary.items()}
+        # JSON has no value that is not finite.
+        rounded = {k: round(v, 6) if math.isfinite(v) else None for k, v in summary.items()}
         path.write_text(json.dumps(rounded, indent=2) + "\n", encoding="utf-8")
 
     def _add(self, epoch: int, measured: dict[str, float]) -> None:

@@ -18,12 +18,14 @@ def _class_weights(value: Any) -> dict[str, float] | str | None:
     if value is None or value == "balanced":
         return value
     try:
-        return TypeAdapter(dict[str, Rate]).validate_python(value)
+        weights = TypeAdapter(dict[str, Rate]).validate_python(value)
     except ValidationError:
         raise ValueError(
             f"it is {shown(value)}; it should be balanced, null, or a mapping of class names to "
             "weights above 0"
         ) from None
+    # DVC compares mappings without their order, and settings.json has them.
+    return dict(sorted(weights.items()))
 
 
 ClassWeights = Annotated[

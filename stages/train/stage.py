@@ -219,6 +219,8 @@ def head_config(variant: Variant, features: Features) -> tuple[HeadConfig, dict[
         stride=variant.stride,
         channels={tap: len(statistics[tap].mean) for tap in taps},
         classes=features.classes,
+        image_size=features.image_size,
+        fit=Dataset.load().fit,
         backbone=features.backbone,
     )
     return config, statistics
@@ -261,10 +263,10 @@ def start_from_parent(
 
 def pixel_loss(settings: Train) -> PixelLoss:
     """The loss for these settings."""
-    pixel_share = Dataset.load().pixel_share["train"]
+    pixels = Dataset.load().pixels["train"]
     return PixelLoss(
-        len(pixel_share),
-        class_weights(settings.class_weights, pixel_share),
+        len(pixels),
+        class_weights(settings.class_weights, pixels),
         settings.label_smoothing,
         settings.dice,
     )

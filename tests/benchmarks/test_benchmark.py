@@ -20,6 +20,10 @@ NAMED = "import runpy, sys; sys.executable = sys.argv.pop(1); "
 NAMED += "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
 
 
+# Compiling takes longer than what is compiled.
+QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+
+
 def python(*arguments: str, **environment: str) -> str:
     """What a module of the project prints; a campaign measures processes as they are for a user."""
     forked, _ = warm.programs()
@@ -65,7 +69,7 @@ def test_heads_train_under_another_backend_as_under_tensorflow(backend: str):
         pytest.skip(f"{backend} is not installed")
     sizes = ("--pictures=4", "--batch-size=2", "--epochs=2", "--precision=float32")
     expected, found = (
-        json.loads(python("benchmarks.rates", *TINY, *sizes, KERAS_BACKEND=name))
+        json.loads(python("benchmarks.rates", *TINY, *sizes, KERAS_BACKEND=name, **QUICK))
         for name in ("tensorflow", backend)
     )
     assert found["backend"] == backend

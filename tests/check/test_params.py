@@ -1,15 +1,17 @@
 """params.yaml: what is accepted, and what a user is told otherwise."""
 
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
 
 from stages.check.schema import Params, read_all
 from stages.prepare.settings import AnySource
+from stages.shared.results.variants import variant_names
 from stages.shared.runtime.errors import UserError
 from stages.shared.settings.reading import read
+from stages.shared.settings.section import Section
 from stages.train.settings import Train, Variant
 from tests.conftest import ROOT
 
@@ -234,6 +236,38 @@ def test_scientific_notation_is_a_number_as_it_is_for_dvc(tmp_path: Path):
     path = tmp_path / "params.yaml"
     path.write_text(DEMO.replace("learning_rate: 0.01", "learning_rate: 3e-4"))
     assert read("train", Train, path).learning_rate == 3e-4
+
+
+def reversed_mappings(value: Any) -> Any:
+    """The same for DVC, which compares mappings without their order."""
+    if isinstance(value, dict):
+        return {key: reversed_mappings(value[key]) for key in reversed(value)}
+    return value
+
+
+@pytest.mark.parametrize("profile", sorted((ROOT / "profiles").iterdir()), ids=lambda p: p.name)
+def test_the_order_of_keys_changes_nothing_that_a_stage_reads(profile: Path, tmp_path: Path):
+    params = yaml.safe_load(profile.read_text())
+    params["train"]["class_weights"] = {"a": 1.0, "b": 2.0}
+    found = []
+    for number, content in enumerate([params, reversed_mappings(params)]):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        whole = read_all(path)
+        sections = {key: getattr(whole, key) for key in Params.model_fields if key != "variants"}
+        stored = {k: v.model_dump_json() for k, v in sections.items() if isinstance(v, Section)}
+        variants = {name: repr(whole.variants[name]) for name in variant_names(path)}
+        found.append((stored, list(variants.items())))
+    assert found[0] == found[1]
+
+
+def test_variants_are_shown_coarse_to_fine_and_heads_before_networks():
+    assert variant_names(ROOT / "profiles/demo.yaml") == [
+        "fcn32s",
+        "fcn16s",
+        "fcn8s",
+        "fcn8s-finetuned",
+    ]
 
 
 @pytest.mark.parametrize("profile", sorted((ROOT / "profiles").iterdir()), ids=lambda p: p.name)

@@ -93,10 +93,10 @@ def test_logits_are_resized_as_pillow_does_and_compared_class_by_class():
 
 def test_a_picture_goes_through_at_the_size_that_it_had_in_training(segment):
     made = segment("fcn8s")
-    assert made.dataset.image_size == (64, 64)
+    assert made.head.image_size == (64, 64)
     assert made.resized(drawn(100, 50)).shape == (64, 64, 3)
     for fit, expected in (("pad", (64, 32, 3)), ("crop", (128, 64, 3))):
-        made.dataset = made.dataset.model_copy(update={"fit": fit})
+        made.head = made.head.model_copy(update={"fit": fit})
         assert made.resized(drawn(100, 50)).shape == expected
 
 

@@ -18,7 +18,7 @@ from stages.evaluate import stage as evaluate
 from stages.shared.formats import predictions
 from stages.shared.formats.predictions import Summary
 from stages.shared.records import shards
-from stages.shared.records.dataset import IGNORED, Dataset, Shard, pixel_share
+from stages.shared.records.dataset import IGNORED, Dataset, Shard
 from stages.shared.records.shards import Record
 from stages.shared.results import scores
 from stages.shared.results.overlay import overlay
@@ -89,13 +89,13 @@ def write_results(folder: Path) -> None:
         digest = digests.digest(path)
         of_split[split] = [Shard(file=path.name, pictures=len(PICTURES), digest=digest)]
     counts = np.bincount(np.concatenate([p.record.mask.ravel() for p in PICTURES]), minlength=256)
-    share = pixel_share(counts[: len(CLASSES)], CLASSES)
+    pixels = dict(zip(CLASSES, counts.tolist(), strict=False))
     dataset = Dataset(
         source={"source": "folder"},
         image_size=(SIZE, SIZE),
         fit="stretch",
         classes=CLASSES,
-        pixel_share=dict.fromkeys(of_split, share),
+        pixels=dict.fromkeys(of_split, pixels),
         shards=of_split,
         left_out=[],
     )

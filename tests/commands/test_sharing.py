@@ -180,7 +180,9 @@ def test_after_a_change_of_one_head_that_head_and_its_measures_are_all_that_is_p
 
 def test_a_head_of_the_published_width_takes_less_than_two_megabytes(tmp_path: Path):
     classes = [f"class {number}" for number in range(PASCAL_CLASSES)]
-    config = HeadConfig(stride=8, channels=PUBLISHED_CHANNELS, classes=classes)
+    config = HeadConfig(
+        stride=8, channels=PUBLISHED_CHANNELS, classes=classes, image_size=(64, 64), fit="stretch"
+    )
     fcn.save_head(fcn.head(config), config, tmp_path)
     stored = sum(path.stat().st_size for path in tmp_path.iterdir())
     assert sum(PUBLISHED_CHANNELS.values()) * PASCAL_CLASSES * 4 < stored < 2e6

@@ -35,23 +35,26 @@ COPIED = (
 )
 MARKS = ("installed", "app-installed", "tests-installed")
 
-BUCKET = "it needs a bucket; tests/test_sharing.py runs it against a server of its own"
-CLUSTER = "it leaves a cluster behind; tests/test_ray.py runs the stages on one of its own"
+BUCKET = "it needs a bucket; tests/commands/test_sharing.py runs it against a server of its own"
+CLUSTER = (
+    "it leaves a cluster behind; tests/shared/engines/test_ray.py runs the stages on one of its own"
+)
 INSTALLED = "the environment of the tests has it"
-PROCESSES = "it needs a second process; tests/test_processes.py trains with two"
+PROCESSES = "it needs a second process; tests/train/test_processes.py trains with two"
 NOT_RUN = {
     "make test": "it runs this test",
     "make check": "it is run beside the tests",
+    "make coverage": "it runs this test",
     "make campaign": "it takes long, and runs tests",
     "make pets": "it downloads a data set and weights, and needs a GPU",
     "dvc repro, Your own pictures": "the profile's backbone has ImageNet weights",
-    "make app": "it serves until it is stopped; tests/test_app.py opens its page",
-    "make reproduce": "it takes minutes; tests/test_reproduce.py runs what it runs",
-    "make benchmark": "it takes minutes; tests/test_benchmark.py runs what it runs",
-    "make soak": "it takes minutes; tests/test_soak.py runs what it runs",
+    "make app": "it serves until it is stopped; tests/commands/test_app.py opens its page",
+    "make reproduce": "it takes minutes; tests/commands/test_reproduce.py runs what it runs",
+    "make benchmark": "it takes minutes; tests/benchmarks/test_benchmark.py runs what it runs",
+    "make soak": "it takes minutes; tests/benchmarks/test_soak.py runs what it runs",
     ".venv/bin/python -m benchmarks.run --backend jax": "it takes minutes; see `make benchmark`",
-    "dvc queue start": "it leaves a worker behind; tests/test_experiments.py waits for one",
-    "make sweep": "it takes minutes; tests/test_sweep.py runs what it runs",
+    "dvc queue start": "its worker stays; tests/pipeline/test_experiments.py waits for one",
+    "make sweep": "it takes minutes; tests/commands/test_sweep.py runs what it runs",
     "pip install -c constraints.txt -r extras/jax.txt": INSTALLED,
     "pip install -c constraints.txt -r extras/ray.txt": INSTALLED,
     "pip install -c constraints.txt -r extras/s3.txt": INSTALLED,

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from stages.features.encoding import ShardWriter, encode
+from stages.features.shard import require_finite
 from stages.shared.formats import features
 from stages.shared.formats.features import FeatureReader, Features, FeatureShard, Tap
 from stages.shared.networks import fcn
 from stages.shared.networks.fcn import HeadConfig, Score
 from stages.shared.networks.stored import on_stored
+from stages.shared.runtime.errors import UserError
 
 SHAPE = (5, 4, 4, 6)
 
@@ -43,6 +45,17 @@ def test_a_silent_channel_stays_silent():
     stored, steps = encode(values)
     assert not stored[..., 2].any()
     assert not steps[:, 2].any()
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_an_activation_that_is_not_finite_is_named_with_its_picture(value: float):
+    taps = {"pool4": made_up(), "fc7": made_up()}
+    require_finite(taps, list("abcde"), "mixed_float16")
+    taps["fc7"][3, 1, 1, 2] = value
+    with pytest.raises(
+        UserError, match=r"of fc7 on d are not finite under mixed_float16; set prec"
+    ):
+        require_finite(taps, list("abcde"), "mixed_float16")
 
 
 def write(values: np.ndarray, masks: np.ndarray, shard_sizes: list[int]) -> Features:
@@ -88,7 +101,11 @@ def test_the_files_are_npy(folder: Path):
 
 def test_a_head_on_what_is_stored_is_the_head_on_the_activations():
     values = made_up(scale=100.0)
-    head = fcn.head(HeadConfig(stride=32, channels={"fc7": 6}, classes=["a", "b"]))
+    head = fcn.head(
+        HeadConfig(
+            stride=32, channels={"fc7": 6}, classes=["a", "b"], image_size=(64, 64), fit="stretch"
+        )
+    )
     kernel = np.random.default_rng(2).normal(0, 0.01, (6, 2)).astype(np.float32)
     fcn.set_scores(head, {"fc7": Score(kernel, np.ones(2, np.float32))})
     stored, steps = encode(values)
@@ -98,7 +115,11 @@ def test_a_head_on_what_is_stored_is_the_head_on_the_activations():
 
 
 def test_training_the_head_on_what_is_stored_trains_the_head():
-    head = fcn.head(HeadConfig(stride=32, channels={"fc7": 6}, classes=["a", "b"]))
+    head = fcn.head(
+        HeadConfig(
+            stride=32, channels={"fc7": 6}, classes=["a", "b"], image_size=(64, 64), fit="stretch"
+        )
+    )
     model = on_stored(head)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     stored, steps = encode(made_up())

@@ -130,7 +130,7 @@ def test_every_parameter_that_changes_a_result_is_some_stage_s():
     assert declared == set(Params.model_fields) - {"engine", "ray"}
 
 
-def test_only_modules_that_read_or_write_data_or_use_several_gpus_import_tensorflow():
+def test_only_modules_that_read_or_write_data_or_set_up_gpus_import_tensorflow():
     importers = {
         str(path.relative_to(ROOT))
         for path in CODE.rglob("*.py")
@@ -141,6 +141,7 @@ def test_only_modules_that_read_or_write_data_or_use_several_gpus_import_tensorf
         "stages/prepare/sources/tfds.py",
         "stages/shared/formats/predictions.py",
         "stages/shared/networks/devices.py",
+        "stages/shared/networks/precision.py",
     }
 
 

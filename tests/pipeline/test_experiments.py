@@ -13,7 +13,7 @@ RAN = ["check", "train@fcn8s", "evaluate@fcn8s"]
 RATE = 0.003
 # fcn8s has no rate of its own, so it is added.
 SET_RATE = f"++variants.fcn8s.learning_rate={RATE}"
-GRID = [0.002, 0.004, 0.008]
+GRID = [0.002, 0.004]
 VARIANTS = ["fcn32s", "fcn16s", "fcn8s", "fcn8s-finetuned"]
 # What a change of training leaves as it is.
 UNCHANGED = ("data/records/", "data/features/", "models/backbone/")
@@ -189,7 +189,7 @@ def test_a_queued_grid_runs_to_its_end(project: Project):
         "train@fcn8s",
     )
     assert states(project) == dict.fromkeys(states(project), "Queued")
-    assert len(states(project)) == 3
+    assert len(states(project)) == len(GRID)
     before = inodes(project)
     project.run("dvc", "queue", "start")
     wait_until(lambda: not {"Queued", "Running"} & set(states(project).values()))

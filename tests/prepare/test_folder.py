@@ -80,26 +80,26 @@ def decoded(found: dataset_settings.FolderSource) -> dict[str, np.ndarray]:
 
 def palette(mask: np.ndarray) -> Image.Image:
     image = Image.fromarray(mask, "P")
-    image.putpalette([0, 0, 0, 255, 0, 0, 0, 0, 255])
+    image.putpalette([0, 0, 0, 0, 0, 255, 255, 0, 0])
     return image
 
 
-COLOURS = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255)], np.uint8)
+COLOURS = np.array([(0, 0, 0), (0, 0, 255), (255, 0, 0)], np.uint8)
 MASKS = {
     "8-bit grey": (lambda mask: mask, CLASSES),
     "16-bit grey": (lambda mask: mask.astype(np.uint16) * 300, {0: "ground", 300: "cat", 600: "d"}),
     "palette": (palette, CLASSES),
     "colours": (
         lambda mask: COLOURS[mask],
-        {"#000000": "ground", "#FF0000": "cat", "#0000ff": "dog"},
+        {"#000000": "ground", "#0000FF": "cat", "#ff0000": "dog"},
     ),
     "the colours of a palette": (
         palette,
-        {"#000000": "ground", "#ff0000": "cat", "#0000ff": "dog"},
+        {"#000000": "ground", "#0000ff": "cat", "#ff0000": "dog"},
     ),
     "colours with alpha": (
         lambda mask: np.dstack([COLOURS[mask], np.full(mask.shape, 9, np.uint8)]),
-        {"#000000": "ground", "#ff0000": "cat", "#0000ff": "dog"},
+        {"#000000": "ground", "#0000ff": "cat", "#ff0000": "dog"},
     ),
 }
 
@@ -132,6 +132,19 @@ def test_ignored_labels_and_names_that_are_shared(colours: bool, root: Path):
     expected = np.minimum(labels_of(0), 1)
     expected[2, 3] = IGNORED
     np.testing.assert_array_equal(decoded(own)["images/a.png"], expected)
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        ({1: "Building", 0: "Sky"}, ["Sky", "Building"]),
+        ({10: "ten", 9: "nine", 100: "ten"}, ["nine", "ten"]),
+        ({"#0000ff": "sea", "#00000a": "land"}, ["land", "sea"]),
+        (["Sky", "Building", "Sky"], ["Sky", "Building"]),
+    ],
+)
+def test_classes_follow_their_labels_whatever_the_order_in_the_file(classes, expected, root: Path):
+    assert folder.labels(settings(root, classes=classes)).classes == expected
 
 
 def test_class_names_from_a_text_file(root: Path):

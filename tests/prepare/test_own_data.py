@@ -19,7 +19,7 @@ ORIENTATIONS = [1, 6, 1, 3, 8] * 2
 ORIENTATION = 0x0112
 TO_STORE = {1: 0, 6: 1, 3: 2, 8: -1}  # Quarter turns against the clock.
 VOID = len(demo.CLASSES)
-NAMES = {"#101010": "ground", "#ff0000": "disc", "#00ff00": "ring", "#0000ff": "bar"} | {
+NAMES = {"#0000ff": "ground", "#00ff00": "disc", "#101010": "ring", "#ff0000": "bar"} | {
     "#ffff00": "tile"
 }
 COLOURS = np.array(

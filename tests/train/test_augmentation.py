@@ -1,5 +1,6 @@
 """Augmentation: masks move with their pictures, and the seed decides."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -49,6 +50,19 @@ def test_colour_leaves_masks_alone_and_pictures_in_range():
     assert pictures.min() >= 0
     assert pictures.max() <= 255
     assert not np.array_equal(pictures[..., 0], masks // 2 * 255)
+
+
+@pytest.mark.parametrize("share", [0.2, 1.0])
+def test_saturation_changes_by_up_to_the_share_of_itself(share: float):
+    hsv = np.full((64, 2, 2, 3), (0.3, 0.4, 0.5), np.float32)
+    pictures = (keras.ops.image.hsv_to_rgb(hsv) * 255).numpy().astype(np.uint8)
+    layer = RandomAugmentation(Augmentation(**OFF | {"colour": share})).layers[-1]
+    seeds = keras.random.SeedGenerator(1)
+    change = layer.get_random_transformation(pictures, training=True, seed=seeds)
+    factors = keras.ops.convert_to_numpy(change["factor"]).ravel()
+    assert factors.min() >= 1 - share - 1e-5
+    assert factors.max() <= 1 + share + 1e-5
+    assert factors.max() - factors.min() > share
 
 
 @pytest.mark.parametrize("settings", [{"flip": True, "scale": 0.2, "colour": 0.2}])

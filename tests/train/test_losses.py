@@ -58,6 +58,13 @@ def test_dice_is_added_with_its_weight(logits, masks):
     assert with_dice - plain == pytest.approx(0.5 * (1 - overlap).mean(), abs=1e-5)
 
 
+def test_dice_of_a_perfect_prediction_is_zero_whatever_classes_are_absent():
+    masks = np.zeros((1, 4, 4), np.uint8)
+    masks[:, 2:] = 7
+    logits = np.where(np.eye(150, dtype=bool)[masks], 50.0, -50.0).astype(np.float32)
+    assert float(PixelLoss(150, dice=1.0)(masks, logits)) == pytest.approx(0, abs=1e-6)
+
+
 OPTIONS = {
     "plain": {},
     "weights": {"class_weights": [1, 2, 3, 4]},

@@ -26,15 +26,15 @@ class Summary(Manifest):
         records: digest of the records that it was measured on.
         predictions: SHA-256 of the file of its predicted masks.
         iou: of each class, 0 to 1; None for a class that does not occur.
-        history: the rows of history.csv.
+        history: the rows of history.csv; None for a value that is not finite.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     split: str
     records: str
     predictions: str
     iou: dict[str, float | None]
-    history: list[dict[str, int | float]]
+    history: list[dict[str, int | float | None]]
 
     @property
     def mean_iou(self) -> float:

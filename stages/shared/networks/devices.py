@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import keras
 
@@ -57,6 +58,29 @@ def together() -> AbstractContextManager[None]:
         return all_gpus()
     # A data set of Keras's own is not split for the processes; `training.Batches` does that.
     return keras.distribution.DataParallel(auto_shard_dataset=False).scope()
+
+
+def replicas() -> int:
+    """How many devices train one network together, each on its share of a batch that it sees alone.
+
+    One with JAX: there a batch is one array, whatever devices it lies on.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def summed(values: Any) -> Any:
+    """The sum over all devices of what each has, a tensor or a list of them; inside a step."""
+    if replicas() == 1:
+        return values
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    # There is none while Keras builds a model from the shapes alone.
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, values) if context else values
 
 
 @contextmanager

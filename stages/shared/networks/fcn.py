@@ -36,14 +36,18 @@ class HeadConfig(Manifest):
         stride: of the finest tap, in pixels.
         channels: of each tap that it scores.
         classes: their names, in the order of the scores.
+        image_size: (height, width) of the pictures that it was trained on.
+        fit: how they were brought to this size, see `dataset.fit` in params.yaml.
         backbone: digest of the weights of the backbone that it was trained on.
         weights: digest of its own; empty before they are written.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     stride: int
     channels: dict[str, int]
     classes: list[str]
+    image_size: tuple[int, int]
+    fit: str
     backbone: str = ""
     weights: str = ""
 

@@ -3,6 +3,8 @@
 import subprocess
 from pathlib import Path
 
+import keras
+
 from stages.shared.networks import devices
 
 CPU_FLAGS_FILE = Path("/proc/cpuinfo")
@@ -11,19 +13,44 @@ BFLOAT16_COMPUTE_CAPABILITY = 8.0
 
 
 def policy(precision: str) -> str:
-    """The Keras dtype policy for `params.precision`.
+    """The Keras dtype policy for `params.precision`; for float32, the hardware is set to it.
 
     Args:
         precision: a policy's name, which is taken as it is, or `auto`: bfloat16 where the hardware
             has it (a GPU of compute capability 8 or more; a CPU with AMX-BF16 or AVX512-BF16),
             float16 on an older GPU, float32 else.
     """
-    if precision != "auto":
-        return precision
+    chosen = automatic() if precision == "auto" else precision
+    if chosen == "float32":
+        whole_float32()
+    return chosen
+
+
+def automatic() -> str:
+    """The policy that the hardware runs best."""
     if devices.gpus():
         fast = gpu_compute_capability() >= BFLOAT16_COMPUTE_CAPABILITY
         return "mixed_bfloat16" if fast else "mixed_float16"
     return "mixed_bfloat16" if BFLOAT16_CPU_FLAGS & cpu_flags() else "float32"
+
+
+def whole_float32() -> None:
+    """Have float32 be float32: a GPU of compute capability 8 or more multiplies it as TF32, with 10
+    bits for 23, unless it is told not to."""
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow as tf
+
+            tf.config.experimental.enable_tensor_float_32_execution(False)
+        case "jax":
+            import jax
+
+            jax.config.update("jax_default_matmul_precision", "highest")
+        case "torch":
+            import torch
+
+            torch.set_float32_matmul_precision("highest")
+            torch.backends.cudnn.allow_tf32 = False
 
 
 def cpu_flags(cpuinfo: Path = CPU_FLAGS_FILE) -> set[str]:

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import numpy as np
 from pydantic import BaseModel
 
 from stages.shared.manifest import Manifest
@@ -43,17 +42,17 @@ class Dataset(Manifest):
         image_size: (height, width) in pixels.
         fit: how pictures were brought to this size, see `pictures.fit`.
         classes: class names; a mask's value is an index into them, or `IGNORED`.
-        pixel_share: of each class among the pixels of each split that count, 0 to 1.
+        pixels: of each class in each split, without those that are ignored.
         shards: the files of each split, in order.
         left_out: pictures that could not be used.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     source: dict[str, object]
     image_size: tuple[int, int]
     fit: str
     classes: list[str]
-    pixel_share: dict[str, dict[str, float]]
+    pixels: dict[str, dict[str, int]]
     shards: dict[str, list[Shard]]
     left_out: list[LeftOut]
 
@@ -71,12 +70,14 @@ class Dataset(Manifest):
         """SHA-256 of all that the records hold and of what it stands for."""
         return digest_of(repr([self.image_size, self.classes, sorted(self.shards.items())]))
 
+    @property
+    def pixel_share(self) -> dict[str, dict[str, float]]:
+        """Of each split, each class's share of the pixels that count, 0 to 1."""
+        return {
+            split: {name: pixels / max(sum(counts.values()), 1) for name, pixels in counts.items()}
+            for split, counts in self.pixels.items()
+        }
+
     def pictures(self, split: str) -> int:
         """How many pictures a split has."""
         return sum(shard.pictures for shard in self.shards[split])
-
-
-def pixel_share(counts: np.ndarray, classes: list[str]) -> dict[str, float]:
-    """Pixel counts of each class, integer (classes,), as rounded shares of their sum."""
-    shares = counts / max(counts.sum(), 1)
-    return dict(zip(classes, shares.round(6).tolist(), strict=True))

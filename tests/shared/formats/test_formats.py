@@ -48,16 +48,16 @@ def test_features_are_the_backbone_s_activations_to_half_a_step(in_project: Proj
 @pytest.mark.parametrize(
     "file, version, keys",
     [
-        ("data/dataset.json", 2, "source image_size fit classes pixel_share shards left_out"),
+        ("data/dataset.json", 3, "source image_size fit classes pixels shards left_out"),
         (
             "data/features/features.json",
             2,
             "records backbone precision image_size classes taps shards",
         ),
         ("models/backbone/backbone.json", 3, "network width origin weights"),
-        ("models/fcn8s/head.json", 2, "stride channels classes backbone weights"),
+        ("models/fcn8s/head.json", 3, "stride channels classes image_size fit backbone weights"),
         ("models/fcn8s/settings.json", 1, "train stride settings seed"),
-        ("data/evaluation/fcn8s/summary.json", 2, "split records predictions iou history"),
+        ("data/evaluation/fcn8s/summary.json", 3, "split records predictions iou history"),
     ],
 )
 def test_json_files_hold_the_keys_that_the_page_names(

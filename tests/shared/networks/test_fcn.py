@@ -23,7 +23,13 @@ def rng() -> np.random.Generator:
 
 def config(stride: int) -> HeadConfig:
     taps = fcn.taps_of(stride)
-    return HeadConfig(stride=stride, channels={t: CHANNELS[t] for t in taps}, classes=CLASSES)
+    return HeadConfig(
+        stride=stride,
+        channels={t: CHANNELS[t] for t in taps},
+        classes=CLASSES,
+        image_size=(64, 64),
+        fit="stretch",
+    )
 
 
 def activations(rng: np.random.Generator, stride: int, height: int = 2, width: int = 3) -> dict:
@@ -181,7 +187,9 @@ def small_network(rng: np.random.Generator, policy: str = "float32") -> keras.Mo
     """A whole network, narrow, random, with scores of order 1."""
     backbone = vgg.backbone(width=0.0625, seed=1, dtype=policy)
     channels = {tap: x.shape[-1] for tap, x in backbone.output.items()}
-    head = fcn.head(HeadConfig(stride=8, channels=channels, classes=CLASSES))
+    head = fcn.head(
+        HeadConfig(stride=8, channels=channels, classes=CLASSES, image_size=(64, 64), fit="stretch")
+    )
     kernels = {tap: rng.normal(0, 1e-3, (n, 3)).astype("f4") for tap, n in channels.items()}
     fcn.set_scores(head, {tap: Score(k, np.zeros(3, "f4")) for tap, k in kernels.items()})
     return fcn.network(backbone, head)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from stages.shared.networks import devices, precision
 
@@ -54,3 +55,11 @@ def test_a_gpu_uses_bfloat16_from_compute_capability_8_on(
 @pytest.mark.parametrize("named", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_a_named_precision_is_taken_as_it_is(named: str):
     assert precision.policy(named) == named
+
+
+def test_float32_is_not_shortened_by_a_gpu():
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    precision.policy("mixed_bfloat16")
+    assert tf.config.experimental.tensor_float_32_execution_enabled()
+    precision.policy("float32")
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
