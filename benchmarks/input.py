@@ -52,7 +52,7 @@ def encoded() -> list[tuple[bytes, bytes]]:
     settings = read("dataset", DemoSource)
     files = []
     for example, _ in zip(demo.examples(settings, 0)["train"], range(ORIGINALS), strict=False):
-        image, mask = pictures.resize(*example.decode(), ORIGINAL_SIZE)
+        image, mask = pictures.resize(*example.decode()[:2], ORIGINAL_SIZE)
         jpeg, png = io.BytesIO(), io.BytesIO()
         Image.fromarray(image).save(jpeg, "JPEG", quality=QUALITY)
         Image.fromarray(mask).save(png, "PNG")
@@ -65,7 +65,7 @@ def originals(files: list[tuple[bytes, bytes]]) -> Iterator[int]:
     size = Dataset.load().image_size
 
     def decode(file: tuple[bytes, bytes]) -> tuple[np.ndarray, np.ndarray]:
-        return pictures.resize(*decode_pair(*file), size)
+        return pictures.resize(*decode_pair(*file)[:2], size)
 
     for _ in ordered_map(decode, files):
         yield 1

@@ -2,7 +2,8 @@
 
     python -m commands.predict --variant fcn8s --out DIR PICTURE_OR_FOLDER...
 
-For each picture DIR gets a palette PNG of the picture's own size, and shares.csv a row.
+For each picture DIR gets a palette PNG of the picture's own size, and shares.csv a row. What an
+earlier run has left in DIR is removed, by its shares.csv.
 """
 
 import argparse
@@ -26,6 +27,10 @@ from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.ordered_map import ordered_map
 
 BATCH_SIZE = 16
+# The table of all pictures, and its column of the masks' files.
+TABLE, MASK = "shares.csv", "mask"
+# Times as large as in training, beyond which a network seldom knows an object again.
+FAR_SCALE = 2.0
 OPACITY = 0.5
 JPEG_QUALITY = 90
 
@@ -87,14 +92,15 @@ def segment(segmenter: Segmenter, found: list[PictureTask], arguments: argparse.
     """Write the masks and tables of some pictures; how many could not be used."""
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
+    remove_former(out)
     write_classes(out / "classes.csv", segmenter.classes)
-    failed = 0
+    failed, warned = 0, arguments.scale is None
     with (
-        (out / "shares.csv").open("w", newline="", encoding="utf-8") as file,
+        (out / TABLE).open("w", newline="", encoding="utf-8") as file,
         bar(f"predict {arguments.variant}", len(found)) as progress,
     ):
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["picture", "width", "height", *segmenter.classes])
+        table.writerow(["picture", MASK, "width", "height", *segmenter.classes])
         loaded = ordered_map(partial(load, segmenter, arguments.overlays), found, ahead=1)
         for batch in batches(loaded, arguments.batch_size, segmenter.tile):
             if isinstance(batch, Failed):
@@ -102,15 +108,39 @@ def segment(segmenter: Segmenter, found: list[PictureTask], arguments: argparse.
                 progress.write(f"error: {batch.task.picture}: {batch.reason}", file=sys.stderr)
                 progress.update()
                 continue
+            times = segmenter.enlarged(batch[0].size)
+            if not (warned or 1 / FAR_SCALE <= times <= FAR_SCALE):
+                warned = True
+                progress.write(
+                    f"note: at --scale {arguments.scale:g} {batch[0].task.picture} is {times:.2g} "
+                    "times as large as the pictures in training; without --scale it is resized as "
+                    "they were",
+                    file=sys.stderr,
+                )
             inputs = np.stack([picture.resized for picture in batch])
             masks = segmenter.class_maps(inputs, [picture.size for picture in batch])
             for picture, mask in zip(batch, masks, strict=True):
                 write(out, picture, mask, len(segmenter.classes))
                 shares = np.bincount(mask.ravel(), minlength=len(segmenter.classes)) / mask.size
-                table.writerow([picture.task.picture, *mask.shape[::-1], *shares.round(6)])
+                task = picture.task
+                row = [task.picture, f"{task.target}.png", *mask.shape[::-1], *shares.round(6)]
+                table.writerow(row)
             file.flush()
             progress.update(len(batch))
     return failed
+
+
+def remove_former(out: Path) -> None:
+    """Remove the masks that a former run has left in a folder, by its table, and the table."""
+    if not (out / TABLE).exists():
+        return
+    with (out / TABLE).open(newline="", encoding="utf-8") as file:
+        masks = [out / row[MASK] for row in csv.DictReader(file) if row.get(MASK)]
+    for mask in masks:
+        if mask.resolve().is_relative_to(out.resolve()) and mask.suffix == ".png":
+            mask.unlink(missing_ok=True)
+            mask.with_suffix(".overlay.jpg").unlink(missing_ok=True)
+    (out / TABLE).unlink()
 
 
 def tasks(paths: Iterable[Path], out: Path) -> list[PictureTask]:

@@ -6,6 +6,7 @@ A network expects objects at the size that they had in training, so by default a
 as the pictures that it was trained on.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -101,6 +102,11 @@ class Segmenter:
         else:
             wanted = tuple(max(1, round(side * self.scale)) for side in size)
         return picture if wanted == size else pictures.resize_picture(picture, wanted)
+
+    def enlarged(self, picture: Size) -> float:
+        """How many times as large as in training objects are in a picture of (height, width)."""
+        trained = pictures.scaled_size(picture, self.head.image_size, self.head.fit)
+        return (self.scale or 1.0) * math.sqrt(math.prod(picture) / math.prod(trained))
 
     def class_maps(self, inputs: np.ndarray, sizes: Sequence[Size]) -> list[np.ndarray]:
         """Segment some pictures.

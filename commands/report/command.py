@@ -260,7 +260,7 @@ def page(results: Results, cards: list[dict[str, Any]]) -> str:
         variants=variants,
         best=results.best,
         classes=list(zip(dataset.classes, hex_colours(len(dataset.classes)), strict=True)),
-        measures=[title for title, _ in MEASURES.values()],
+        measures=[*(title for title, _ in MEASURES.values()), "best epoch"],
         metrics=metrics_table(results),
         iou=iou_table(results),
         curves={
@@ -276,13 +276,20 @@ def page(results: Results, cards: list[dict[str, Any]]) -> str:
 
 
 def metrics_table(results: Results) -> dict[str, list[Cell]]:
-    """A row for each variant, a cell for each of `MEASURES`."""
-    columns = (
+    """A row for each variant, a cell for each of `MEASURES`, and one for the epoch that is kept."""
+    columns = [
         marked([metrics[key] for metrics in results.metrics.values()], best)
         for key, (_, best) in MEASURES.items()
-    )
+    ]
+    columns.append([kept_epoch(summary) for summary in results.summaries.values()])
     rows = zip(*columns, strict=True)
     return {name: list(row) for name, row in zip(results.metrics, rows, strict=True)}
+
+
+def kept_epoch(summary: Summary) -> Cell:
+    """The epoch whose weights are kept, of how many; 0 is the start."""
+    start = "" if summary.best_epoch else " (the start)"
+    return Cell(f"{summary.best_epoch}{start} of {len(summary.history) - 1}", False)
 
 
 def iou_table(results: Results) -> dict[str, list[Cell]]:

@@ -9,11 +9,13 @@ comes out is compared with the dvc.lock of that commit.
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from commands.programs import run
 from stages.shared.runtime.errors import UserError
 
 # What a stage has written, by path: DVC's hash of it.
@@ -24,7 +26,8 @@ def reproduce() -> bool:
     """Run the last commit's pipeline in a clone and print which stages hold; whether all do.
 
     Raises:
-        UserError: there is no commit with a dvc.lock, or the pipeline fails in the clone.
+        UserError: there is no commit with a dvc.lock, an input is not in the commit, or the
+            pipeline fails in the clone.
     """
     with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
         clone = Path(folder) / "clone"
@@ -32,6 +35,7 @@ def reproduce() -> bool:
         if not (clone / "dvc.lock").exists():
             raise UserError("the last commit has no dvc.lock: run `dvc repro` and commit it first")
         share_cache(clone)
+        require_inputs(clone)
         expected = outs_by_stage(clone)
         run("dvc", "repro", "--force", cwd=clone)
         first = outs_by_stage(clone)
@@ -44,16 +48,6 @@ def reproduce() -> bool:
         return report(first, outs_by_stage(clone), "the run before, on this machine")
 
 
-def run(*command: str, cwd: Path | None = None) -> None:
-    """Run a command and show its output.
-
-    Raises:
-        UserError: it failed.
-    """
-    if subprocess.run(command, cwd=cwd, check=False).returncode:
-        raise UserError(f"`{' '.join(command)}` failed; see above")
-
-
 def share_cache(clone: Path) -> None:
     """Check out in a clone what `dvc add` tracks, such as a folder of pictures, from this cache."""
     cache = subprocess.check_output(["dvc", "cache", "dir"], text=True).strip()
@@ -63,12 +57,40 @@ def share_cache(clone: Path) -> None:
             run("dvc", "checkout", "--quiet", str(tracked.relative_to(clone)), cwd=clone)
 
 
+def require_inputs(clone: Path) -> None:
+    """Fail on a file that a stage reads here, and that the clone does not have.
+
+    Raises:
+        UserError: names it, the stage and the way out.
+    """
+    for stage, file in inputs(locked(clone)):
+        if not (clone / file).exists():
+            raise UserError(
+                f"{stage} reads {file}, which is not in the last commit: Git ignores it, and DVC "
+                f"does not track it; `dvc add {file}` does, then commit {file}.dvc; or move it out "
+                "of the project"
+            )
+
+
+def inputs(stages: dict[str, Any]) -> Iterator[tuple[str, Path]]:
+    """Each stage of dvc.lock, and each file here that it reads and that no stage writes."""
+    made = {out["path"] for entry in stages.values() for out in entry.get("outs", [])}
+    for stage, entry in stages.items():
+        for path in (Path(dep["path"]) for dep in entry.get("deps", []) if dep["path"] not in made):
+            files = (file for file in (path, *path.rglob("*")) if file.is_file())
+            yield from ((stage, file) for file in files if "__pycache__" not in file.parts)
+
+
+def locked(folder: Path) -> dict[str, Any]:
+    """What dvc.lock says of each stage."""
+    return yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+
+
 def outs_by_stage(folder: Path) -> dict[str, Outs]:
     """What dvc.lock says that each stage has written."""
-    lock: dict[str, Any] = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
     return {
         stage: {out["path"]: out["md5"] for out in entry.get("outs", [])}
-        for stage, entry in lock["stages"].items()
+        for stage, entry in locked(folder).items()
     }
 
 

@@ -7,11 +7,9 @@ pushes its entries, but not the outs that Git tracks (histories, metrics, plots)
 runs the stage again, so this command pushes them too.
 """
 
-import subprocess
-
 from dvc.repo import Repo, lock_repo
 
-from stages.shared.runtime.errors import UserError
+from commands.programs import run
 
 
 def main() -> None:
@@ -20,8 +18,7 @@ def main() -> None:
     Raises:
         UserError: `dvc push` failed; its own message says why.
     """
-    if subprocess.run(["dvc", "push", "--run-cache"], check=False).returncode:
-        raise UserError("`dvc push --run-cache` failed; see above")
+    run("dvc", "push", "--run-cache")
     with Repo() as repo, lock_repo(repo):
         for out in repo.index.outs:
             if not out.use_cache:

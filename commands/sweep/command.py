@@ -5,8 +5,9 @@
 Each trial is a DVC experiment, `sweep-fcn8s-07`, that trains the head on the stored features in a
 folder of its own; the workspace stays as it is. The objective is the best validation mean IoU of
 the epochs, never the test split. Trials that fall behind the others are stopped early.
-Everything follows `seed`: stopped and started again, a sweep makes the same trials, and takes those
-that had finished from DVC's run cache.
+Everything follows `seed`, and what is stopped early follows the epochs alone, however fast they
+are: a sweep that is started again makes the same trials, and takes those that had finished from
+DVC's run cache.
 """
 
 import argparse
@@ -98,15 +99,19 @@ def sweep(variant: str, count: int) -> None:
     study.enqueue_trial(settings)
     outcomes: list[Outcome] = []
     with bar(f"sweep {variant}", count, "trial") as progress:
-        for _ in range(count):
-            outcomes.append(run_trial(study, variant))
+        for number in range(count):
+            # The first leaves what the space does not hold as it is.
+            searched = SPACE if number else {key: SPACE[key] for key in settings}
+            outcomes.append(run_trial(study, variant, searched))
             progress.write(outcomes[-1].line)
             progress.update()
     report(outcomes)
 
 
 def own_settings(variant: str) -> dict[str, Any]:
-    """The variant's present settings, those that the space holds: the first trial.
+    """The variant's present settings, those that the space holds.
+
+    The first trial sets these, and so is the variant as it is.
 
     Raises:
         UserError: it is no variant, or one that trains a network.
@@ -149,14 +154,21 @@ def require_inputs(variant: str) -> None:
         raise UserError(f"{changed[0]} is not up to date; run `dvc repro {target}` first")
 
 
-def run_trial(study: optuna.Study, variant: str) -> Outcome:
+def run_trial(study: optuna.Study, variant: str, searched: dict[str, BaseDistribution]) -> Outcome:
     """Run the study's next trial as an experiment, and tell the study what came of it.
+
+    Args:
+        study: of the trials so far.
+        variant: to train.
+        searched: the settings that the trial sets.
 
     Raises:
         UserError: the first trial, the variant as it is, failed.
     """
-    trial = study.ask(SPACE)
-    overrides = {key: text(value) for key, value in trial.params.items()}
+    trial = study.ask(searched)
+    # The first has the variant's own values, to the last digit.
+    shown = text if trial.number else exact
+    overrides = {key: shown(value) for key, value in trial.params.items()}
     experiment = f"sweep-{variant}-{trial.number:02}"
     began = time.monotonic()
     with (
@@ -167,27 +179,31 @@ def run_trial(study: optuna.Study, variant: str) -> Outcome:
         if pruned:
             end(process)
         failed = process.wait() != 0
-        curve = [] if failed else committed_curve(experiment, variant)
         if failed and not pruned:
             log.seek(0)
             print(log.read(), file=sys.stderr)
-    report_epochs(trial, curve)
-    state = TrialState.COMPLETE
-    if failed:
-        state = TrialState.PRUNED if pruned else TrialState.FAIL
-    study.tell(trial, max(curve, default=None), state)
+    if not failed:
+        # It may have ended before its last epochs were seen.
+        pruned = pruned or falls_behind(trial, committed_curve(experiment, variant))
+        if pruned:
+            output("dvc", "exp", "remove", experiment)
+    state = TrialState.PRUNED if pruned else TrialState.FAIL if failed else TrialState.COMPLETE
     seen = study.trials[trial.number].intermediate_values.values()
+    best = max(seen, default=None)
+    study.tell(trial, best if state == TrialState.COMPLETE else None, state)
     if state == TrialState.FAIL and not trial.number:
         raise UserError(f"{variant} fails with its current settings; see above")
-    best = max([*curve, *seen], default=None)
     return Outcome(experiment, overrides, state, best, time.monotonic() - began)
 
 
 def text(value: Any) -> str:
+    """A value as `dvc exp run --set-param` reads it, a float in three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else exact(value)
+
+
+def exact(value: Any) -> str:
     """A value as `dvc exp run --set-param` reads it."""
-    if value is None:
-        return "null"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return "null" if value is None else str(value)
 
 
 @contextmanager
@@ -230,9 +246,8 @@ def watch(process: subprocess.Popen[bytes], trial: optuna.Trial, variant: str) -
         if folder is not None:
             with suppress(FileNotFoundError):
                 history = folder / history_file(variant)
-                report_epochs(trial, curve_of(history.read_text(encoding="utf-8")))
-            if trial.should_prune():
-                return True
+                if falls_behind(trial, curve_of(history.read_text(encoding="utf-8"))):
+                    return True
         with suppress(subprocess.TimeoutExpired):
             process.wait(POLL_SECONDS)
     return False
@@ -253,12 +268,14 @@ def training_folder(session: int) -> Path | None:
     return None
 
 
-def report_epochs(trial: optuna.Trial, curve: Curve) -> None:
-    """Report the epochs that are new to the study."""
-    known = trial.study.trials[trial.number].intermediate_values
-    for epoch, value in enumerate(curve):
-        if epoch not in known:
-            trial.report(value, epoch)
+def falls_behind(trial: optuna.Trial, curve: Curve) -> bool:
+    """Report the epochs that are new to the study; whether the pruner ends the trial at one."""
+    known = len(trial.study.trials[trial.number].intermediate_values)
+    for epoch, value in enumerate(curve[known:], known):
+        trial.report(value, epoch)
+        if trial.should_prune():
+            return True
+    return False
 
 
 def history_file(variant: str) -> Path:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from stages.check.schema import read_all
+from stages.check.schema import Params, read_all
+from stages.prepare.sources import SOURCES
 from stages.shared.runtime import outputs, packages
 from stages.shared.runtime.console import counted
 from stages.shared.runtime.errors import UserError
@@ -22,17 +23,36 @@ def check() -> str:
     """Validate params.yaml and write the marker that later stages depend on.
 
     Raises:
-        UserError: names each key or value at fault and what would be right, or the folder of
-            pictures that is not there.
+        UserError: names each key or value at fault and what would be right, or what is wrong with
+            the folder of pictures.
     """
     params = read_all()
     root = params.dataset.root
     if not Path(root).is_dir():
         raise UserError(f"params.yaml: dataset.root is {root!r}, which is not a folder")
+    source = SOURCES[params.dataset.source]
+    source.check(params.dataset)
+    require_classes(params, source.labels(params.dataset).classes)
     note_upgrades()
     with outputs.writing(MARK) as staging:
         staging.file(MARK).write_text("params.yaml follows its schema\n")
     return f"check: params.yaml is valid, {counted(len(params.variants), 'variant')}"
+
+
+def require_classes(params: Params, classes: list[str]) -> None:
+    """Fail on a class weight that is of no class.
+
+    Raises:
+        UserError: names it, and the classes.
+    """
+    own = {f"variants.{n}": v.training(params.train) for n, v in params.variants.items()}
+    for key, settings in ({"train": params.train} | own).items():
+        named = settings.class_weights if isinstance(settings.class_weights, dict) else {}
+        if unknown := [name for name in named if name not in classes]:
+            raise UserError(
+                f"params.yaml: {key}.class_weights names {unknown[0]!r}, which is not a class; "
+                f"the classes are {', '.join(classes)}"
+            )
 
 
 def note_upgrades() -> None:

@@ -68,6 +68,8 @@ def compare() -> str:
             row = side_by_side(picture, dataset.classes, settings.opacity)
             save(row, staging.folder(folder) / f"picture-{number}.png")
     print(f"\n{table(summaries)}\n")
+    for name in (name for name, summary in summaries.items() if not summary.best_epoch):
+        print(f"note: no epoch of {name} was better than its start")
     return f"{COMPARISON_DIR}/: {counted(len(summaries), 'variant')} side by side"
 
 

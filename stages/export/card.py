@@ -23,9 +23,9 @@ FITS = {
 }
 # Pillow's way to the same size; nothing need be padded or cut off.
 RESIZES = {
-    "stretch": "picture.resize(({width}, {height}), Image.Resampling.BILINEAR)",
-    "pad": "ImageOps.contain(picture, ({width}, {height}), Image.Resampling.BILINEAR)",
-    "crop": "ImageOps.cover(picture, ({width}, {height}), Image.Resampling.BILINEAR)",
+    "stretch": "photo.resize(({width}, {height}), Image.Resampling.BILINEAR)",
+    "pad": "ImageOps.contain(photo, ({width}, {height}), Image.Resampling.BILINEAR)",
+    "crop": "ImageOps.cover(photo, ({width}, {height}), Image.Resampling.BILINEAR)",
 }
 
 

@@ -5,6 +5,7 @@ width, 3), and gives `classes`, uint8 (batch, height, width), and `probabilities
 height, width, classes). The preprocessing is inside.
 """
 
+import json
 import warnings
 from collections.abc import Callable
 from itertools import permutations
@@ -26,6 +27,8 @@ from stages.shared.networks.vgg import BackboneConfig
 
 Maps = dict[str, np.ndarray]
 Runtime = Callable[[np.ndarray], Maps]
+# Of pictures, class maps and probabilities, those of any size.
+AXES = ("batch", "height", "width")
 # Share of the published channels that `thin` has: few, but more than one anywhere.
 THIN_WIDTH = 1 / 16
 
@@ -35,13 +38,13 @@ class Format(NamedTuple):
 
     Attributes:
         path: of the file or folder, relative to the export's folder.
-        write: writes a network there; takes `exportable`'s model and `thin`'s.
+        write: writes a network there; takes `exportable`'s model, `thin`'s, and the classes' names.
         read: loads it in its own runtime; what it returns segments pictures.
         use: Python that does the same, for the model card: from `pictures` to `classes`.
     """
 
     path: str
-    write: Callable[[keras.Model, keras.Model, Path], None]
+    write: Callable[[keras.Model, keras.Model, list[str], Path], None]
     read: Callable[[Path], Runtime]
     use: str
 
@@ -77,7 +80,9 @@ def thin(backbone: BackboneConfig, head: HeadConfig) -> keras.Model:
     return model
 
 
-def write_saved_model(model: keras.Model, thin: keras.Model, folder: Path) -> None:
+def write_saved_model(
+    model: keras.Model, thin: keras.Model, classes: list[str], folder: Path
+) -> None:
     """Write TensorFlow's SavedModel, with the signature `serving_default`.
 
     Keras's `model.export` would write every weight twice, in an order that changes.
@@ -105,11 +110,12 @@ def read_saved_model(folder: Path) -> Runtime:
     return run
 
 
-def write_onnx(model: keras.Model, thin: keras.Model, file: Path) -> None:
+def write_onnx(model: keras.Model, thin: keras.Model, classes: list[str], file: Path) -> None:
     """Write ONNX: Keras exports the thin network, whose weights are then replaced.
 
     The graph is the same for any number of channels, but its conversion copies the weights at every
-    step: for all of VGG19 that takes 22 GB and three minutes.
+    step: for all of VGG19 that takes 22 GB and three minutes. The file's metadata has the names of
+    the classes, as JSON.
     """
     # It orders nodes by their addresses, so the result would change from run to run.
     tf2onnx.graph.Node.__hash__ = lambda node: hash(node.name)
@@ -121,6 +127,10 @@ def write_onnx(model: keras.Model, thin: keras.Model, file: Path) -> None:
     replace_weights(converted.graph, thin.get_weights(), model.get_weights())
     # The sizes of intermediate results, which no longer hold.
     del converted.graph.value_info[:]
+    for value in (*converted.graph.input, *converted.graph.output):
+        for axis, size in zip(AXES, value.type.tensor_type.shape.dim, strict=False):
+            size.dim_param = axis
+    onnx.helper.set_model_props(converted, {"classes": json.dumps(classes, ensure_ascii=False)})
     onnx.save(converted, str(file))
 
 
@@ -173,7 +183,7 @@ def read_onnx(file: Path) -> Runtime:
     return run
 
 
-def write_litert(model: keras.Model, thin: keras.Model, file: Path) -> None:
+def write_litert(model: keras.Model, thin: keras.Model, classes: list[str], file: Path) -> None:
     """Write LiteRT's file format, with the signature `serving_default`."""
     model.export(str(file), format="litert", verbose=False)
 

@@ -62,7 +62,7 @@ def export(name: str) -> str:
         thin = formats.thin(vgg.load_config(vgg.backbone_dir(folder)), fcn.load_head_config(folder))
         for key in wanted:
             written = FORMATS[key]
-            written.write(model, thin, target / written.path)
+            written.write(model, thin, dataset.classes, target / written.path)
             require_agreement(written.read(target / written.path), samples, key)
         card = describe(name, network, dataset, split, wanted)
         (target / "README.md").write_text(model_card(card), encoding="utf-8")

@@ -1,13 +1,16 @@
 """A labelled picture: decoded with its mask, its labels translated, fitted to the records' size."""
 
+import io
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from stages.prepare.settings import MAX_LABEL
 from stages.shared.formats.pictures import (
+    FORMATS,
     LABELS_16_BIT,
     BadPictureError,
     Size,
@@ -19,10 +22,25 @@ from stages.shared.formats.pictures import (
 from stages.shared.records.dataset import IGNORED
 
 LABELS_8_BIT = ("1", "L", "P")
+ORIENTATION = ExifTags.Base.Orientation
 # About ImageNet's mean, which the backbone subtracts, so that a border is close to zero.
 PADDING_RGB = (124, 117, 104)
 # How many unnamed labels an error lists.
 MOST_LISTED = 8
+
+
+class Decoded(NamedTuple):
+    """A labelled picture.
+
+    Attributes:
+        image: uint8 (height, width, 3) RGB.
+        mask: of the source's own labels, integer (height, width).
+        doubts: what about the files may be a mistake, keys of `facts.DOUBTS`.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    doubts: tuple[str, ...] = ()
 
 
 class Example(NamedTuple):
@@ -30,13 +48,12 @@ class Example(NamedTuple):
 
     Attributes:
         name: names the picture in messages and records; unique within its split.
-        decode: returns the picture, uint8 (height, width, 3) RGB, and its mask of the source's own
-            labels, integer (height, width). Raises `BadPictureError`.
+        decode: returns the picture and its mask. Raises `BadPictureError`.
         mask: the mask's file, if it has one of its own.
     """
 
     name: str
-    decode: Callable[[], tuple[np.ndarray, np.ndarray]]
+    decode: Callable[[], Decoded]
     mask: str | None = None
 
 
@@ -63,8 +80,12 @@ class Labels:
         """Pickled without its table, which has an entry for every colour."""
         return Labels, (self.names, self.colours)
 
-    def indices(self, mask: np.ndarray) -> np.ndarray:
+    def indices(self, mask: np.ndarray, doubt: str = "") -> np.ndarray:
         """Translate a mask of labels, integer (height, width), to class indices and `IGNORED`.
+
+        Args:
+            mask: of labels, integer (height, width).
+            doubt: why its labels may not be what was drawn.
 
         Returns:
             uint8 (height, width).
@@ -78,9 +99,9 @@ class Labels:
             listed = ", ".join(self._shown(label) for label in unnamed[:MOST_LISTED])
             more = f" and {len(unnamed) - MOST_LISTED} more" if len(unnamed) > MOST_LISTED else ""
             kind = "colours" if self.colours else "labels"
+            way_out = doubt or "name them in dataset.classes, or list them in dataset.ignore"
             raise BadPictureError(
-                f"the mask holds {kind} without a class: {listed}{more}; name them in "
-                "dataset.classes, or list them in dataset.ignore"
+                f"the mask holds {kind} without a class: {listed}{more}; {way_out}"
             )
         return indices.astype(np.uint8)
 
@@ -88,42 +109,66 @@ class Labels:
         return f"#{label:06x}" if self.colours else str(label)
 
 
-def decode_pair(
-    image: bytes, mask: bytes, colours: bool = False, turn: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+def decode_pair(image: bytes, mask: bytes, colours: bool = False, turn: bool = False) -> Decoded:
     """Decode a picture and its mask by their content, whatever their names say.
 
     Args:
         image: as `decode_picture` takes it.
-        mask: a grey or palette file whose values are the labels, 8 or 16 bits; with `colours`, a
+        mask: a grey or palette file whose values are the labels, up to 16 bits; with `colours`, a
             file of any kind whose colours are.
-        colours: the mask's colours are its labels.
-        turn: turn the picture as its EXIF orientation says, unless its mask fits it only unturned.
-
-    Returns:
-        uint8 (height, width, 3) and integer (height, width), colours as 0xRRGGBB.
+        colours: the mask's colours are its labels, 0xRRGGBB.
+        turn: turn both as their EXIF orientations say, but not a picture whose mask fits it only
+            unturned.
 
     Raises:
         BadPictureError: one of them does not decode, or their sizes differ.
     """
     opened, opened_mask = open_image(image, "picture"), open_image(mask, "mask")
+    doubts = ["jpeg"] if opened_mask.format == "JPEG" else []
     if turn:
-        turned = ImageOps.exif_transpose(opened)
-        opened = opened if opened.size == opened_mask.size != turned.size else turned
+        opened, opened_mask, *doubt = _turned(opened, opened_mask)
+        doubts += doubt
     if opened.size != opened_mask.size:
         sizes = ["{} x {}".format(*picture.size) for picture in (opened_mask, opened)]
         raise BadPictureError(f"the mask is {sizes[0]} pixels, its picture {sizes[1]}")
-    return rgb(opened), (_packed_colours if colours else _labels)(opened_mask)
+    labels = _packed_colours(opened_mask) if colours else _labels(opened_mask, _highest(mask))
+    return Decoded(rgb(opened), labels, tuple(doubts))
 
 
-def _labels(mask: Image.Image) -> np.ndarray:
+def _turned(image: Image.Image, mask: Image.Image) -> tuple[Any, ...]:
+    """A picture and its mask as their EXIF orientations say; behind them a doubt, if there is."""
+    upright, upright_mask = ImageOps.exif_transpose(image), ImageOps.exif_transpose(mask)
+    same = image.getexif().get(ORIENTATION, 1) == mask.getexif().get(ORIENTATION, 1)
+    if same or upright_mask.size not in (image.size, upright.size):
+        return upright, upright_mask
+    if upright.size != upright_mask.size:
+        return image, upright_mask, "unturned"
+    either = image.size == upright.size
+    return upright, upright_mask, *(["turned"] if either else [])
+
+
+def _highest(mask: bytes) -> int:
+    """The label of a mask's file that Pillow reads as the brightest grey; it scales all to that."""
+    codec, _, _, stored = Image.open(io.BytesIO(mask), formats=FORMATS).tile[0]
+    match codec, stored if isinstance(stored, tuple) else (stored,):
+        case "ppm" | "ppm_plain", (_, int(highest)):
+            return highest
+        case _, (str(kind), *_) if bits := re.match("L;([24])", kind):
+            return 2 ** int(bits[1]) - 1
+    return 0
+
+
+def _labels(mask: Image.Image, highest: int) -> np.ndarray:
+    """The labels of a mask, of which the brightest was `highest` in its file; 0: as it is read."""
     if mask.mode in LABELS_8_BIT:
-        return np.asarray(mask, dtype=np.uint8)
+        values = np.asarray(mask, dtype=np.uint8)
+        return np.rint(values * (highest / 255)).astype(np.uint8) if highest else values
     if mask.mode in LABELS_16_BIT:
         values = np.asarray(mask)
         if values.min() < 0 or values.max() > MAX_LABEL:
             raise BadPictureError(f"the mask holds labels that are not from 0 to {MAX_LABEL}")
-        return values.astype(np.uint16)
+        scaled = np.rint(values * (highest / MAX_LABEL)) if highest else values
+        return scaled.astype(np.uint16)
     raise BadPictureError(
         f"the mask's pixels are {mask.mode}, not labels of 8 or 16 bits; if its colours stand for "
         "the classes, name them in dataset.classes"

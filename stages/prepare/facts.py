@@ -10,10 +10,20 @@ from stages.shared.settings.section import SPLITS
 
 # How many times as wide for its height as the median picture, or as high for its width.
 FAR_ASPECT = 2.0
+# Pictures of a split whose mean IoU changes with each of them.
+FEW = 10
 WHAT_BECOMES_OF_THEM = {
     "stretch": "they will be squeezed",
     "pad": "much of the frame will be padding",
     "crop": "much of them will be cut off",
+}
+
+
+# What may be a mistake in a picture's files, and what was made of it.
+DOUBTS = {
+    "unturned": "EXIF turns the picture, but its mask fits it unturned: it is taken unturned",
+    "turned": "EXIF turns the picture, and its mask, which it does not turn, fits it either way",
+    "jpeg": "the mask is a JPEG, whose compression changes labels: save masks as PNG",
 }
 
 
@@ -26,6 +36,7 @@ class Facts(NamedTuple):
         size: (height, width) in pixels, before it was fitted to the records.
         digest: of its decoded pixels.
         classes: indices of the classes in its record.
+        doubts: keys of `DOUBTS`.
     """
 
     name: str
@@ -33,6 +44,7 @@ class Facts(NamedTuple):
     size: tuple[int, int]
     digest: str
     classes: list[int]
+    doubts: tuple[str, ...] = ()
 
 
 class Warning(NamedTuple):
@@ -47,6 +59,14 @@ def warnings(facts: list[Facts], dataset: Dataset) -> list[Warning]:
     found = [
         *_across_splits(facts),
         *_absent_classes(dataset),
+        *(
+            Warning(f"{text}", [_place(fact) for fact in facts if doubt in fact.doubts])
+            for doubt, text in DOUBTS.items()
+        ),
+        Warning(
+            f"splits of fewer than {FEW} pictures: their measures say little",
+            [f"{s}: {dataset.pictures(s)}" for s in SPLITS if dataset.pictures(s) < FEW],
+        ),
         Warning(
             "masks of a single class",
             [_place(fact) for fact in facts if len(fact.classes) == 1],

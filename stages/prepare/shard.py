@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from stages.prepare.decoding import Example, Labels, fit
-from stages.prepare.facts import Facts
+from stages.prepare.facts import DOUBTS, Facts
 from stages.prepare.settings import AnySource
 from stages.shared.formats.pictures import BadPictureError
 from stages.shared.manifest import Part
@@ -29,7 +29,7 @@ class PreparedShard(Part):
         left_out: the examples that could not be used.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     pixels: list[int]
     facts: list[Facts]
     left_out: list[LeftOut]
@@ -105,8 +105,8 @@ def _prepared(
 ) -> Prepared | BadPictureError:
     """Decode and fit one example; an error is returned, not raised."""
     try:
-        image, stored = example.decode()
-        mask = labels.indices(stored)
+        image, stored, doubts = example.decode()
+        mask = labels.indices(stored, DOUBTS["jpeg"] if "jpeg" in doubts else "")
     except BadPictureError as error:
         return BadPictureError(f"{error} (its mask is {example.mask})") if example.mask else error
     fitted = fit(image, mask, settings.image_size, settings.fit)
@@ -116,5 +116,6 @@ def _prepared(
         size=mask.shape,
         digest=hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest(),
         classes=sorted(set(np.unique(fitted[1]).tolist()) - {IGNORED}),
+        doubts=doubts,
     )
     return Prepared(Record(example.name, *fitted), facts)

@@ -106,11 +106,12 @@ def require_pictures(shards: dict[str, list[PreparedShard]], settings: AnySource
         if any(shard.files for shard in shards[split]):
             continue
         unusable = [left for shard in shards[split] for left in shard.left_out]
-        first = f"; {unusable[0].name}: {unusable[0].reason}" if unusable else ""
-        raise UserError(
-            f"params.yaml: dataset.splits.{split} is {getattr(settings.splits, split)!r}, "
-            f"which has no usable picture ({len(unusable)} could not be used{first})"
-        )
+        wanted = getattr(settings.splits, split)
+        told = f"dataset.splits.{split} is {wanted!r}, which leaves no picture"
+        if unusable:
+            name, reason = unusable[0].name, unusable[0].reason
+            told += f" that can be used, of {len(unusable)}; {name}: {reason}"
+        raise UserError(f"params.yaml: {told}")
 
 
 def describe(

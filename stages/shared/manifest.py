@@ -9,11 +9,15 @@ from pydantic import BaseModel, ConfigDict
 from stages.shared.runtime.digests import damaged, digest_of
 from stages.shared.runtime.errors import UserError
 
-DIGEST_KEY = "digest"
+# What stands between the content and its digest, and behind it.
+BEFORE, AFTER = b',\n  "digest": "', b'"\n}\n'
 
 
 class Manifest(BaseModel):
     """A JSON file that describes what lies beside it, and ends with a digest of itself.
+
+    The digest is the SHA-256 of the file's bytes without it, so whatever reads the same bytes finds
+    them whole.
 
     Attributes:
         schema_version: of the subclass; raised whenever it, or a file that it describes, changes
@@ -31,26 +35,27 @@ class Manifest(BaseModel):
         Raises:
             UserError: it is damaged, or of another version of the pipeline.
         """
+        stored = path.read_bytes()
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(stored)
             if content.get("schema_version") != cls.model_fields["schema_version"].default:
                 raise UserError(
                     f"{path} is of another version of this pipeline; `dvc repro` makes it again"
                 )
-            expected = content.pop(DIGEST_KEY, None)
+            content.pop("digest", None)
             found = cls.model_validate_json(json.dumps(content))
         except (ValueError, AttributeError, RecursionError) as error:
             raise UserError(damaged(path, str(error).splitlines()[0])) from None
-        if digest_of(found.model_dump_json()) != expected:
+        text, _, digest = stored.rpartition(BEFORE)
+        if digest != digest_of(text).encode() + AFTER:
             raise UserError(damaged(path, "its digest does not match"))
         return found
 
     def write(self, path: Path) -> None:
         """Write the file; the same content gives the same bytes."""
-        content = json.loads(self.model_dump_json())
-        content[DIGEST_KEY] = digest_of(self.model_dump_json())
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        path.write_text(text, encoding="utf-8")
+        indented = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        text = indented.removesuffix("\n}").encode()
+        path.write_bytes(text + BEFORE + digest_of(text).encode() + AFTER)
 
 
 class Part(Manifest):

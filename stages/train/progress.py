@@ -104,7 +104,7 @@ class Progress(keras.callbacks.Callback):
                 writer.writerow([row["epoch"], *(round(row[name], 6) for name in COLUMNS[1:])])
 
     def write_summary(self, path: Path) -> None:
-        """Write training.json: the last epoch, and the best."""
+        """Write training.json: the last epoch, the best, and what that gained over the start."""
         last, best = self.rows[-1], self.rows[self.best_epoch]
         summary = {
             "epoch": last["epoch"],
@@ -113,6 +113,7 @@ class Progress(keras.callbacks.Callback):
             "val_mean_iou": last["val_mean_iou"],
             "best_epoch": best["epoch"],
             "best_val_mean_iou": best["val_mean_iou"],
+            "val_mean_iou_gain": best["val_mean_iou"] - self.rows[0]["val_mean_iou"],
         }
         # JSON has no value that is not finite.
         rounded = {k: round(v, 6) if math.isfinite(v) else None for k, v in summary.items()}

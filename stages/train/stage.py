@@ -71,9 +71,10 @@ def train(name: str) -> str:
     keras.utils.set_random_seed(read("seed", Seed))
     progress = TRAININGS[variant.train](name, variant, settings)
     epochs, best = len(progress.rows) - 1, progress.best_epoch
+    kept = f"the weights of epoch {best} are kept" if best else "none was better than the start"
     return (
-        f"{name}: {counted(epochs, 'epoch')}; the weights of epoch {best} are kept, with a "
-        f"validation mean IoU of {progress.rows[best]['val_mean_iou']:.1%}"
+        f"{name}: {counted(epochs, 'epoch')}; {kept}, with a validation mean IoU of "
+        f"{progress.rows[best]['val_mean_iou']:.1%}"
     )
 
 

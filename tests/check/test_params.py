@@ -19,6 +19,21 @@ DEMO = (ROOT / "profiles/demo.yaml").read_text()
 
 # What is wrong: an edit of the demo's profile, and what the message must name.
 MISTAKES = {
+    "a key twice": (
+        "epochs: 12",
+        "epochs: 12\n  batch_size: 2",
+        ["line 28 has the key batch_size again, after line 27; remove one of them"],
+    ),
+    "a variant twice": (
+        "  fcn16s: {",
+        "  fcn32s: {",
+        ["has the key fcn32s again, after line"],
+    ),
+    "a key twice in a line": (
+        "fcn16s: {train: head, ",
+        "fcn16s: {train: head, stride: 8, ",
+        ["has the key stride again, after line"],
+    ),
     "misspelt section": ("train:\n  epochs", "trian:\n  epochs", ["trian", "did you mean train?"]),
     "misspelt key": ("epochs:", "epoch:", ["train.epoch ", "did you mean epochs?"]),
     "misspelt key of a variant": ("stride: 16", "strid: 16", ["variants.fcn16s.strid", "stride?"]),

@@ -1,13 +1,18 @@
 """`python -m commands.reproduce`, on the tiny project; and what the bytes do not depend on."""
 
 import csv
+import os
 import re
+import signal
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.conftest import CAMPAIGN, Project
-from tests.warm import COLD
+from commands.reproduce import command as reproduce
+from tests.conftest import CAMPAIGN, Project, processes_in, wait_until
+from tests.warm import COLD, COLD_DVC
 
 
 def verdicts(printed: str) -> dict[str, str]:
@@ -25,6 +30,40 @@ def test_every_stage_writes_the_same_bytes_again(project: Project):
     assert verdicts(done.stdout) == dict.fromkeys(lock, "same")
     assert "every stage writes the same bytes" in done.stdout
     assert project.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_an_input_that_the_commit_does_not_have_is_named_before_anything_runs(
+    project: Project, monkeypatch
+):
+    (project.folder / "data/weights/own.weights.h5").write_bytes(b"weights")
+    project.run("dvc", "commit", "--force", "backbone")
+    project.commit()
+    done = project.command("reproduce", check=False)
+    assert done.returncode == 1
+    assert "error: backbone reads data/weights/own.weights.h5, which is not in the" in done.stderr
+    assert "Running stage" not in done.stdout
+    # The way out.
+    project.run("dvc", "add", "data/weights/own.weights.h5")
+    project.run("dvc", "commit", "--force", "backbone")
+    project.commit()
+    project.run("git", "clone", "--quiet", ".", "../clone")
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    reproduce.share_cache(Path("../clone"))
+    reproduce.require_inputs(Path("../clone"))
+
+
+def test_ctrl_c_leaves_nothing_behind(project: Project, tmp_path: Path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    process = project.start("python", "-m", "commands.reproduce", TMPDIR=str(temporary), **COLD_DVC)
+    wait_until(lambda: any("stages." in command for command in processes_in(temporary)))
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert "Traceback" not in stderr
+    assert list(temporary.iterdir()) == []
+    assert processes_in(temporary) == []
 
 
 def test_one_core_writes_what_two_do(project: Project):

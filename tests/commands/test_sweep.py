@@ -6,6 +6,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import yaml
 from optuna.distributions import CategoricalDistribution
 
 from commands.sweep import command as sweep
@@ -14,6 +15,8 @@ from stages.train.settings import Train
 from tests.conftest import FAULTS, ROOT, Project, clone, copy_of, processes_in, wait_until
 from tests.warm import COLD_DVC
 
+# A value that the space does not have, and one of more digits than a trial's line shows.
+OUTSIDE, PRECISE = 0.05, 0.123456
 TRIALS = [f"sweep-fcn8s-{number:02}" for number in range(3)]
 # A sweep whose second trial is pruned as soon as it has trained an epoch.
 PRUNED = """
@@ -62,6 +65,7 @@ def swept(built_project: Project, tmp_path_factory: pytest.TempPathFactory) -> S
     """A clone of the built project after a sweep of three trials."""
     project = Swept(tmp_path_factory.mktemp("swept") / "project")
     clone(built_project, project.folder)
+    project.set_params({"variants.fcn8s.weight_decay": OUTSIDE, "variants.fcn8s.dropout": PRECISE})
     project.before = project.workspace()
     sweep = ("python", "-m", "commands.sweep", "--variant=fcn8s", "--trials=3")
     project.printed = project.run(*sweep, **COLD_DVC).stdout
@@ -89,7 +93,14 @@ def test_trials_differ_and_the_first_has_the_settings_that_the_variant_has(swept
     train = swept.params["train"]
     first = re.search(r"^sweep-fcn8s-00 .*$", swept.printed, re.M)[0]
     assert f"learning_rate={train['learning_rate']} " in first
-    assert f"dropout={train['dropout']} " in first
+    assert f"dropout={PRECISE} " in first
+    assert "weight_decay" not in first
+    (ref,) = swept.run(
+        "git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/*-00"
+    ).stdout.split()
+    trained = yaml.safe_load(swept.run("git", "show", f"{ref}:params.yaml").stdout)
+    assert trained["variants"]["fcn8s"]["weight_decay"] == OUTSIDE
+    assert trained["variants"]["fcn8s"]["dropout"] == PRECISE
 
 
 def test_the_workspace_is_as_it_was(swept: Swept):
@@ -141,7 +152,7 @@ def study(curves: list[list[float]]) -> optuna.Study:
     made = optuna.create_study(direction="maximize", pruner=sweep.PRUNER)
     for curve in curves:
         trial = made.ask(sweep.SPACE)
-        sweep.report_epochs(trial, curve)
+        sweep.falls_behind(trial, curve)
         made.tell(trial, max(curve))
     return made
 
@@ -149,10 +160,18 @@ def study(curves: list[list[float]]) -> optuna.Study:
 @pytest.mark.parametrize(("value", "pruned"), [(0.1, True), (0.9, False)])
 def test_what_falls_behind_the_others_is_pruned(value: float, pruned: bool):
     trial = study([[0.1, 0.4, 0.5, 0.6, 0.7]] * sweep.STARTUP_TRIALS).ask(sweep.SPACE)
-    sweep.report_epochs(trial, [0.1, value])
-    assert not trial.should_prune(), "one epoch says little"
-    sweep.report_epochs(trial, [0.1, value, value, value])
-    assert trial.should_prune() == pruned
+    assert not sweep.falls_behind(trial, [0.1, value]), "one epoch says little"
+    assert sweep.falls_behind(trial, [0.1, value, value, value]) == pruned
+
+
+def test_what_the_study_knows_of_a_pruned_trial_does_not_follow_how_fast_it_was_read():
+    known = []
+    curve = [0.1, 0.2, 0.1, 0.9, 0.9]
+    for steps in ([5], [1, 2, 3], [2, 5]):
+        trial = study([[0.1, 0.4, 0.5, 0.6, 0.7]] * sweep.STARTUP_TRIALS).ask(sweep.SPACE)
+        assert any(sweep.falls_behind(trial, curve[:step]) for step in steps)
+        known.append(trial.study.trials[trial.number].intermediate_values)
+    assert known == [{0: 0.1, 1: 0.2, 2: 0.1}] * 3
 
 
 @pytest.mark.parametrize("key", sweep.SPACE)

@@ -195,15 +195,27 @@ def test_the_code_in_the_model_card_runs_as_written(exported: Path, tmp_path: Pa
     picture = demo.draw((300, 200), (5, 9))[0]
     Image.fromarray(picture).save(folder / "photo.jpg")
     card = (folder / "README.md").read_text(encoding="utf-8")
-    read, *uses = [block.partition("```")[0] for block in card.split("```python\n")[1:]]
+    read, *uses, back = [block.partition("```")[0] for block in card.split("```python\n")[1:]]
     assert len(uses) == len(formats.FORMATS)
     saves = (f"{use}\nnp.save('{number}.npy', classes)" for number, use in enumerate(uses))
-    program = "\n".join([read, *saves])
+    program = "\n".join([read, *saves, back, "mask.save('mask.png')"])
     subprocess.run([sys.executable, "-I", "-c", program], cwd=folder, check=True)
     shown = np.asarray(Image.open(folder / "photo.jpg"))
     expected = class_map_as_trained(shown)
     for number in range(len(uses)):
         assert (np.load(folder / f"{number}.npy")[0] == expected).mean() >= 0.9999
+    nearest = Image.fromarray(expected).resize((200, 300), Image.Resampling.NEAREST)
+    mask = np.asarray(Image.open(folder / "mask.png"))
+    assert (mask == np.asarray(nearest)).mean() >= 0.9999
+
+
+def test_onnx_names_its_axes_and_the_classes(exported: Path):
+    model = onnx.load(str(exported / "model.onnx"))
+    for value in (*model.graph.input, *model.graph.output):
+        axes = [size.dim_param for size in value.type.tensor_type.shape.dim]
+        assert axes[:3] == ["batch", "height", "width"]
+    (classes,) = [entry.value for entry in model.metadata_props if entry.key == "classes"]
+    assert json.loads(classes) == list(demo.CLASSES)
 
 
 def class_map_as_trained(picture: np.ndarray) -> np.ndarray:

@@ -117,7 +117,7 @@ def test_any_damage_to_a_picture_or_its_mask(kind: str, data: st.DataObject):
     for colours in (False, True):
         try:
             for pair in ((image, whole), (encoded(PICTURE, "PNG"), mask)):
-                picture, values = decode_pair(*pair, colours=colours, turn=True)
+                picture, values, _ = decode_pair(*pair, colours=colours, turn=True)
                 assert picture.shape == (*values.shape, 3)
                 if not colours:
                     labels.indices(values)

@@ -206,6 +206,32 @@ def test_ctrl_c_ends_a_stage_that_is_deep_in_a_library(library: str):
     assert "stopped; 2 finished shards are kept, and `dvc repro` continues from there" in stderr
 
 
+CLEANING = """
+import time
+from stages.shared.runtime import start, stopping
+
+stopping.GRACE_SECONDS = 0.2
+with start.in_plain_words(stopping.standing):
+    try:
+        print("busy", flush=True)
+        time.sleep(60)
+    finally:
+        time.sleep(0.6)
+        print("cleaned up", flush=True)
+"""
+
+
+def test_what_is_stopped_may_clean_up_for_longer_than_it_takes_to_stop():
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLEANING], cwd=ROOT, stdout=-1, stderr=-1, text=True
+    )
+    assert process.stdout.readline() == "busy\n"
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate()
+    assert (process.returncode, stdout) == (1, "cleaned up\n"), stderr
+    assert stderr == "\nstopped; `dvc repro` starts this stage again\n"
+
+
 def test_what_was_kept_is_dropped_when_code_or_data_changed(tmp_path: Path, monkeypatch):
     code = tmp_path / "code.py"
     code.write_text("before")

@@ -67,6 +67,17 @@ def plots_page(project: Project, command: str) -> Path:
     return project.folder / "page/index.html"
 
 
+FOLDER = {
+    "source": "folder",
+    "root": "data/archives",
+    "pictures": ".gitignore",
+    "masks": "*.png",
+    "splits": {"by": "fraction", "train": 0.5, "validation": 0.2, "test": 0.3},
+    "classes": ["ground", "disc"],
+    "image_size": 64,
+    "shard_size": 4,
+    "bad_pictures": "stop",
+}
 MISTAKES = {
     "misspelt key": (
         {"train.epoch": 3},
@@ -80,6 +91,18 @@ MISTAKES = {
     "no such folder": (
         {"dataset.root": "data/picture"},
         "dataset.root is 'data/picture', which is not",
+    ),
+    "a pattern that finds nothing": (
+        {"dataset": FOLDER | {"masks": "annotations/*.png"}},
+        "dataset.masks is 'annotations/*.png', which matches no file in data/archives/",
+    ),
+    "a weight of no class": (
+        {"train.class_weights": {"disk": 2.0}},
+        "train.class_weights names 'disk', which is not a class; the classes are ground, disc",
+    ),
+    "a weight of no class of a variant": (
+        {"variants.fcn8s.class_weights": {"disk": 2.0}},
+        "variants.fcn8s.class_weights names 'disk', which is not a class",
     ),
     "infinite rate": ({"train.learning_rate": float("inf")}, "train.learning_rate is inf"),
     "a name for the shell": (

@@ -25,7 +25,12 @@ MEASURES = (
 # What each stage prints, a pattern for each line, with a single variant.
 PRINTED = {
     "check": [rf"check: params\.yaml is valid, 1 variant; {TIME}"],
-    "prepare": [rf"prepare: 6 train, 3 validation, 3 test pictures of 64 x 64, {SIZE}; {TIME}"],
+    "prepare": [
+        r"warning: splits of fewer than 10 pictures: their measures say little: train: 6; "
+        r"validation: 3; test: 3",
+        r"see reports/dataset/index\.html",
+        rf"prepare: 6 train, 3 validation, 3 test pictures of 64 x 64, {SIZE}; {TIME}",
+    ],
     "backbone": [rf"backbone: vgg19, weights: random, [\d,]+ parameters, {SIZE}; {TIME}"],
     "features": [rf"features: pool3, pool4, fc7 of 12 pictures, {SIZE}; {TIME}"],
     "train@fcn32s": [

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from stages.prepare import settings as dataset_settings
 from stages.prepare import stage
@@ -32,11 +32,19 @@ def picture(seed: int, size: tuple[int, int] = (40, 40)) -> tuple[np.ndarray, np
     return image, mask
 
 
+ORIENTATION = ExifTags.Base.Orientation
+
+
+def write_splits(root: Path, names: str) -> None:
+    """Pictures of these names in each split, without a fault."""
+    for number, name in enumerate(f"{s}/{n}" for s in ("train", "val", "test") for n in names):
+        save(root, name, *picture(number))
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two pictures a split, without a fault."""
-    for number, name in enumerate(f"{s}/{n}" for s in ("train", "val", "test") for n in "ab"):
-        save(tmp_path, name, *picture(number))
+    """Two pictures a split."""
+    write_splits(tmp_path, "ab")
     return tmp_path
 
 
@@ -68,16 +76,17 @@ def warnings(page: str) -> dict[str, list[str]]:
 
 
 def test_the_page_of_a_sound_data_set(root: Path, monkeypatch):
+    write_splits(root, "abcdefghij")
     dataset, page = prepare(root, monkeypatch)
     assert warnings(page) == {}
     assert "No warnings." in page
     for split in ("train", "validation", "test"):
-        assert re.search(rf"<td>{split}<td>2<td>0", page)
+        assert re.search(rf"<td>{split}<td>10<td>0", page)
         assert dataset.pixel_share[split] == {"ground": 0.5, NASTY: 0.5}
     assert page.count("50.00%") == 6
     assert "All are 40 wide, 40 high." in page
     shown = re.findall(r'<img[^>]* src="([^"]+)"', page)
-    assert len(shown) == 7
+    assert len(shown) == 31
     for file in shown:
         with Image.open(root / "reports/dataset" / file) as image:
             image.load()
@@ -113,6 +122,11 @@ def test_warnings_name_the_files(root: Path, monkeypatch, capsys):
             "validation: images/val/b.png",
         ],
         "masks of which every pixel is ignored (1)": ["validation: images/val/void.png"],
+        "splits of fewer than 10 pictures: their measures say little (3)": [
+            "train: 5",
+            "validation: 3",
+            "test: 3",
+        ],
         "pictures with an unusual aspect ratio: they will be squeezed (1)": [
             "train: images/train/wide.png, 200 x 20"
         ],
@@ -126,11 +140,42 @@ def test_warnings_name_the_files(root: Path, monkeypatch, capsys):
     assert "see reports/dataset/index.html" in printed
 
 
+def test_a_picture_that_exif_turns_and_its_mask_not_is_named(root: Path, monkeypatch):
+    """Of 40 x 60; its mask fits it turned, unturned, or either way, or is turned by EXIF too."""
+    image, mask = picture(30, (40, 60))
+    sideways, half = Image.Exif(), Image.Exif()
+    sideways[ORIENTATION], half[ORIENTATION] = 6, 3
+    for name, exif, labels, options in (
+        ("fits", sideways, np.rot90(mask), {}),
+        ("stored", sideways, mask, {}),
+        ("half", half, mask, {}),
+        ("both", half, mask, {"exif": half}),
+    ):
+        Image.fromarray(image).save(root / f"images/train/{name}.png", exif=exif)
+        labels = np.ascontiguousarray(labels)
+        Image.fromarray(labels).save(root / f"masks/train/{name}.png", **options)
+    found = warnings(prepare(root, monkeypatch)[1])
+    assert found[
+        "EXIF turns the picture, but its mask fits it unturned: it is taken unturned (1)"
+    ] == ["train: images/train/stored.png"]
+    either = "EXIF turns the picture, and its mask, which it does not turn, fits it either way (1)"
+    assert found[either] == ["train: images/train/half.png"]
+
+
+def test_masks_that_are_jpeg_are_named_whatever_their_suffix(root: Path, monkeypatch):
+    Image.fromarray(np.ones((40, 40), np.uint8)).save(root / "masks/train/a.png", "JPEG")
+    found = warnings(prepare(root, monkeypatch)[1])
+    jpeg = "the mask is a JPEG, whose compression changes labels: save masks as PNG (1)"
+    assert found[jpeg] == ["train: images/train/a.png"]
+    noise = np.random.default_rng(0).integers(0, 2, (40, 40), np.uint8) * 9
+    Image.fromarray(noise).save(root / "masks/train/a.png", "JPEG")
+    with pytest.raises(UserError, match=r"labels without a class: .*; the mask is a JPEG, whose"):
+        prepare(root, monkeypatch)
+
+
 def test_a_split_that_stays_empty_is_named(root: Path, monkeypatch):
     fractions = {"by": "fraction", "train": 0.5, "validation": 0.01, "test": 0.49}
-    with pytest.raises(
-        UserError, match=r"splits\.validation is 0\.01, which has no usable picture"
-    ):
+    with pytest.raises(UserError, match=r"splits\.validation is 0\.01, which leaves no picture$"):
         prepare(root, monkeypatch, splits=fractions)
 
 

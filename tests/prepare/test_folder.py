@@ -271,6 +271,16 @@ FOLDERS = {"by": "folder", "train": "train", "validation": 0.5, "test": "test"}
 MISTAKES = {
     "a picture without a mask": (remove("masks/c.png"), {}, r"no mask for images/c\.png; looked"),
     "a mask without a picture": (remove("images/c.png"), {}, r"no picture for masks/c\.png; look"),
+    "masks that both patterns find": (
+        lambda root: None,
+        {"pictures": "*/*.png", "bad_pictures": "skip"},
+        r"both match masks/a\.png, .* and 3 more; narrow '\*/\*\.png', so that each file is a",
+    ),
+    "no stem in common": (
+        lambda root: [p.rename(p.with_stem(f"m{p.stem}")) for p in (root / "masks").iterdir()],
+        {"bad_pictures": "skip"},
+        r"no picture has a mask: images/a\.png has the stem 'a', masks/ma\.png 'ma'; looked for",
+    ),
     "two masks for a picture": (
         copy("masks/c.png", "masks/more/c.png"),
         {},

@@ -1,6 +1,8 @@
 """Decoding by content, fitting to the records' size, naming of labels."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -26,14 +28,14 @@ def mask() -> np.ndarray:
 
 def test_a_picture_is_read_by_its_content(image: np.ndarray, mask: np.ndarray):
     alpha = np.dstack([image, np.full(image.shape[:2], 128, np.uint8)])
-    pixels, labels = decode_pair(encoded(alpha, "PNG"), encoded(mask, "PNG"))
+    pixels, labels, _ = decode_pair(encoded(alpha, "PNG"), encoded(mask, "PNG"))
     np.testing.assert_array_equal(pixels, image)
     np.testing.assert_array_equal(labels, mask)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "JPEG", "BMP", "PNG"])
 def test_every_common_format_becomes_rgb(kind: str, image: np.ndarray, mask: np.ndarray):
-    pixels, _ = decode_pair(encoded(image, kind), encoded(mask, "PNG"))
+    pixels, *_ = decode_pair(encoded(image, kind), encoded(mask, "PNG"))
     assert (pixels.shape, pixels.dtype) == (image.shape, np.uint8)
 
 
@@ -43,6 +45,42 @@ def test_a_palette_mask_gives_its_indices(image: np.ndarray, mask: np.ndarray):
     file = io.BytesIO()
     palette.save(file, "PNG")
     np.testing.assert_array_equal(decode_pair(encoded(image, "PNG"), file.getvalue())[1], mask)
+
+
+def png_of_bits(labels: np.ndarray, bits: int) -> bytes:
+    """A grey PNG of 2 or 4 bits a pixel (PNG specification, section 7.2), of whole bytes a row."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        content = kind + data
+        return struct.pack(">I", len(data)) + content + struct.pack(">I", zlib.crc32(content))
+
+    height, width = labels.shape
+    shifts = np.arange(8 - bits, -1, -bits)
+    packed = (labels.reshape(height, -1, 8 // bits) << shifts).sum(-1).astype(np.uint8)
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*parts) for parts in chunks)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_labels_of_2_and_4_bits_are_what_the_file_holds(bits: int, image: np.ndarray):
+    labels = np.arange(40 * 60, dtype=np.uint8).reshape(40, 60) % 2**bits
+    found = decode_pair(encoded(image, "PNG"), png_of_bits(labels, bits)).mask
+    np.testing.assert_array_equal(found, labels)
+
+
+@pytest.mark.parametrize("highest", [3, 20, 255, 1000, 65535])
+@pytest.mark.parametrize("plain", [True, False])
+def test_labels_of_a_pgm_are_what_the_file_holds(highest: int, plain: bool, image: np.ndarray):
+    labels = np.arange(40 * 60).reshape(40, 60) % (highest + 1)
+    head = f"P{2 if plain else 5}\n60 40\n{highest}\n".encode()
+    if plain:
+        pixels = " ".join(map(str, labels.ravel())).encode()
+    else:
+        pixels = labels.astype(">u2" if highest > 255 else "u1").tobytes()
+    found = decode_pair(encoded(image, "PNG"), head + pixels).mask
+    np.testing.assert_array_equal(found, labels)
 
 
 def test_what_does_not_decode_is_named(image: np.ndarray, mask: np.ndarray):

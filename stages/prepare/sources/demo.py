@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.prepare.decoding import Example, Labels
+from stages.prepare.decoding import Decoded, Example, Labels
 from stages.prepare.settings import DemoSource
 from stages.shared.formats.pictures import Size
 from stages.shared.settings.section import SPLITS
@@ -31,6 +31,10 @@ def labels(settings: DemoSource) -> Labels:
     return Labels(dict(enumerate(CLASSES)) | dict.fromkeys(settings.ignore))
 
 
+def check(settings: DemoSource) -> None:
+    """Nothing: the settings are all there is."""
+
+
 def files(settings: DemoSource) -> list[Path]:
     """The files that the pictures come from: none, they are drawn."""
     return []
@@ -45,11 +49,17 @@ def examples(settings: DemoSource, seed: int) -> dict[str, list[Example]]:
     """
     return {
         split: [
-            Example(f"{split}-{index:05d}", partial(draw, settings.image_size, (seed, part, index)))
+            Example(
+                f"{split}-{index:05d}", partial(_drawn, settings.image_size, (seed, part, index))
+            )
             for index in range(getattr(settings.splits, split))
         ]
         for part, split in enumerate(SPLITS)
     }
+
+
+def _drawn(size: Size, key: tuple[int, ...]) -> Decoded:
+    return Decoded(*draw(size, key))
 
 
 def draw(size: Size, key: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

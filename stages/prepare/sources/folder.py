@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.prepare.decoding import Example, Labels, decode_pair
+from stages.prepare.decoding import Decoded, Example, Labels, decode_pair
 from stages.prepare.settings import MAX_CLASSES, FolderSource, FractionSplits, has_colours
 from stages.shared.formats.pictures import BadPictureError
 from stages.shared.runtime.errors import UserError
@@ -27,7 +27,7 @@ from stages.shared.settings.section import SPLITS
 MOST_LISTED = 5
 
 Key = tuple[str, ...]
-Pixels = Callable[[], tuple[np.ndarray, np.ndarray]]
+Decoding = Callable[[], Decoded]
 
 
 class Pair(NamedTuple):
@@ -62,6 +62,15 @@ def labels(settings: FolderSource) -> Labels:
     if not has_colours(settings):
         return Labels(names)
     return Labels({int(colour[1:], 16): name for colour, name in names.items()}, colours=True)
+
+
+def check(settings: FolderSource) -> None:
+    """Find the mistakes that show before a picture is decoded.
+
+    Raises:
+        UserError: a folder can't be read, a pattern matches nothing, or both match a file.
+    """
+    _matched(settings)
 
 
 def files(settings: FolderSource) -> Iterator[Path]:
@@ -104,7 +113,7 @@ class Decode:
     def __init__(self, root: Path, pair: Pair, colours: bool) -> None:
         self.root, self.pair, self.colours = root, pair, colours
 
-    def __call__(self) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self) -> Decoded:
         return _from_contents(*self._contents())()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -120,12 +129,12 @@ class Decode:
         return _content(self.root / picture), _content(self.root / mask), self.colours
 
 
-def _from_contents(picture: bytes, mask: bytes, colours: bool) -> Pixels:
+def _from_contents(picture: bytes, mask: bytes, colours: bool) -> Decoding:
     return partial(decode_pair, picture, mask, colours=colours, turn=True)
 
 
-def _refused(reason: str) -> Pixels:
-    def decode() -> tuple[np.ndarray, np.ndarray]:
+def _refused(reason: str) -> Decoding:
+    def decode() -> Decoded:
         raise BadPictureError(reason)
 
     return decode
@@ -140,10 +149,8 @@ def pairs(settings: FolderSource) -> list[Pair]:
     Raises:
         UserError: as `examples`.
     """
-    root = Path(settings.root)
-    _require_readable(root)
-    pictures = _keyed(_found(root, "pictures", settings.pictures), settings.pictures)
-    masks = _keyed(_found(root, "masks", settings.masks), settings.masks)
+    found, found_masks = _matched(settings)
+    pictures, masks = _keyed(found, settings.pictures), _keyed(found_masks, settings.masks)
     if len({key[-1] for key in pictures.values()}) == len(pictures):
         pictures = {file: key[-1:] for file, key in pictures.items()}
         masks = {file: key[-1:] for file, key in masks.items()}
@@ -154,8 +161,13 @@ def pairs(settings: FolderSource) -> list[Pair]:
     bare = [file for file, key in pictures.items() if key not in mask_of]
     keys = set(pictures.values())
     spare = [file for file, key in masks.items() if key not in keys]
-    hint = f"looked for in {root} as {settings.masks} and {settings.pictures}"
+    hint = f"looked for in {settings.root} as {settings.masks} and {settings.pictures}"
     skip = settings.bad_pictures == "skip"
+    if len(bare) == len(pictures):
+        raise UserError(
+            f"no picture has a mask: {bare[0]} has the stem {pictures[bare[0]][-1]!r}, {spare[0]} "
+            f"{masks[spare[0]][-1]!r}; {hint}"
+        )
     for alone, partner in ((spare, "picture"), (bare, "mask")):
         if alone and not skip:
             raise UserError(
@@ -281,6 +293,21 @@ def _require_readable(root: Path) -> None:
 
     for _ in os.walk(root, onerror=fail, followlinks=True):
         pass
+
+
+def _matched(settings: FolderSource) -> tuple[list[str], list[str]]:
+    """The files that each of the two patterns finds."""
+    root = Path(settings.root)
+    _require_readable(root)
+    pictures = _found(root, "pictures", settings.pictures)
+    masks = _found(root, "masks", settings.masks)
+    if both := sorted(set(pictures) & set(masks)):
+        wide = settings.pictures if len(both) < len(pictures) else settings.masks
+        raise UserError(
+            f"params.yaml: dataset.pictures and dataset.masks both match {_listed(both)}; narrow "
+            f"{wide!r}, so that each file is a picture or a mask"
+        )
+    return pictures, masks
 
 
 def _found(root: Path, key: str, pattern: str) -> list[str]:

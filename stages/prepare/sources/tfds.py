@@ -26,6 +26,10 @@ def labels(settings: TfdsSource) -> Labels:
     return Labels(settings.classes | dict.fromkeys(settings.ignore))
 
 
+def check(settings: TfdsSource) -> None:
+    """Nothing: only TFDS knows the data set, and its import takes seconds."""
+
+
 def files(settings: TfdsSource) -> Iterator[Path]:
     """The files that the pictures come from: the archives, and what TFDS has prepared."""
     import tensorflow_datasets as tfds

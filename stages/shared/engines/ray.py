@@ -25,6 +25,7 @@ from stages.shared.engines.engine import AnyPart, ShardTask, Tick
 from stages.shared.engines.settings import Ray
 from stages.shared.runtime import digests, packages
 from stages.shared.runtime.errors import UserError
+from stages.shared.runtime.ordered_map import THREADS
 
 # How often a task is done again after its worker has died.
 RETRIES = 3
@@ -227,7 +228,7 @@ def running(settings: Ray) -> Iterator[RayEngine]:
             runtime_env={
                 "py_modules": [str(Path(stages.__file__).parent)],
                 "env_vars": {name: v for name, v in os.environ.items() if name.startswith("TF_")}
-                | {"OMP_NUM_THREADS": cores, "TF_NUM_INTRAOP_THREADS": cores},
+                | {THREADS: cores, "OMP_NUM_THREADS": cores, "TF_NUM_INTRAOP_THREADS": cores},
             },
             include_dashboard=False if settings.address is None else None,
             log_to_driver=False,

@@ -42,6 +42,12 @@ class Summary(Manifest):
         occurring = [value for value in self.iou.values() if value is not None]
         return sum(occurring) / len(occurring)
 
+    @property
+    def best_epoch(self) -> int:
+        """The first with the highest validation mean IoU: its weights were kept."""
+        values = [row["val_mean_iou"] or 0.0 for row in self.history]
+        return values.index(max(values))
+
     @classmethod
     def load(cls, variant: str) -> Self:
         """Read a variant's summary.

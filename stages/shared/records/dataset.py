@@ -1,5 +1,6 @@
 """data/dataset.json: what the records hold."""
 
+import json
 from typing import Literal
 
 from pydantic import BaseModel
@@ -68,7 +69,8 @@ class Dataset(Manifest):
     @property
     def digest(self) -> str:
         """SHA-256 of all that the records hold and of what it stands for."""
-        return digest_of(repr([self.image_size, self.classes, sorted(self.shards.items())]))
+        held = self.model_dump(mode="json", include={"image_size", "classes", "shards"})
+        return digest_of(json.dumps(held, sort_keys=True).encode())
 
     @property
     def pixel_share(self) -> dict[str, dict[str, float]]:

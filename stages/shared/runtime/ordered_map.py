@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+# Of a process that has a share of the machine's cores; OMP_NUM_THREADS is about the arithmetic.
+THREADS = "STAGE_THREADS"
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -13,7 +16,7 @@ Result = TypeVar("Result")
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], ahead: int = 4
 ) -> Iterator[Result]:
-    """`map` in threads: one for each core, or as many as OMP_NUM_THREADS says.
+    """`map` in threads: one for each core, or as many as STAGE_THREADS says.
 
     Args:
         function: what it raises is raised when its result is asked for.
@@ -23,7 +26,7 @@ def ordered_map(
     Yields:
         The results, in the order of the items.
     """
-    cores = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    cores = int(os.environ.get(THREADS) or len(os.sched_getaffinity(0)))
     under_way: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(cores) as pool:
         for item in items:

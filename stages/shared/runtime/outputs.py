@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
 import filelock
+from pydantic_core import to_json
 
 from stages.shared.runtime import digests, disk, packages, stopping
 from stages.shared.runtime.errors import UserError
@@ -206,14 +207,14 @@ def origin(*facts: object) -> str:
     """A digest of what a stage's outs are made from.
 
     Args:
-        facts: its parameters, and descriptions of what it reads; their `repr` counts. The code of
-            all modules of the pipeline that are loaded, and the packages, count by themselves.
+        facts: its parameters, and descriptions of what it reads, as pydantic writes them in JSON.
+            The code of all modules of the pipeline that are loaded, and the packages, count by
+            themselves.
     """
     names = [name for name in sys.modules if name.split(".")[0] in ("__main__", "stages")]
     code = {getattr(sys.modules[name], "__file__", None) or "" for name in names} - {""}
-    return digests.digest_of(
-        repr((facts, [digests.digest(Path(file)) for file in sorted(code)], packages.versions()))
-    )
+    read = [digests.digest(Path(file)) for file in sorted(code)]
+    return digests.digest_of(to_json([facts, read, packages.versions()]))
 
 
 def _remove(path: Path) -> None:

@@ -11,11 +11,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
-# Time that the process gets to stop by itself.
+# Time until Python acts on Ctrl-C; what is stopped then may take its time to clean up.
 GRACE_SECONDS = 3
 # What the watching process runs. From its standard input it reads a byte for each signal that the
-# watched process gets, and lines of text: what to say if that has to be ended.
+# watched process gets, one when Python acts on it, and lines of text: what to say if the process
+# has to be ended.
+ACTED = b"\0"
 WATCH = f"""
 import os, select, signal, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -25,7 +28,9 @@ while select.select([0], [], [], end and max(end - time.monotonic(), 0))[0]:
     if not found:
         sys.exit()
     elif found == bytes([signal.SIGINT]):
-        end = end or time.monotonic() + {GRACE_SECONDS}
+        end = end or time.monotonic() + float(sys.argv[2])
+    elif found == {ACTED!r}:
+        end = None
     else:
         text = found if text.endswith(b"\\n") else text + found
 if os.getppid() == watched:
@@ -52,7 +57,7 @@ def standing() -> str:
 
 @contextmanager
 def in_time(message: Callable[[], str]) -> Iterator[None]:
-    """End the process some seconds after Ctrl-C, even if Python does not get to act on it.
+    """End the process some seconds after Ctrl-C if Python does not get to act on it.
 
     Nothing is lost: finished parts are on the disk, beside the outs.
 
@@ -62,7 +67,7 @@ def in_time(message: Callable[[], str]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    command = [sys.executable, "-I", "-S", "-c", WATCH, str(os.getpid())]
+    command = [sys.executable, "-I", "-S", "-c", WATCH, str(os.getpid()), str(GRACE_SECONDS)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0) as watcher:
         assert watcher.stdin is not None
         writer = watcher.stdin.fileno()
@@ -70,12 +75,24 @@ def in_time(message: Callable[[], str]) -> Iterator[None]:
         former = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         _watchers.append(writer)
         _tell(message())
+        handler = signal.getsignal(signal.SIGINT)
+        if handler is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _act)
         try:
             yield
         finally:
+            signal.signal(signal.SIGINT, handler)
             signal.set_wakeup_fd(former)
             _watchers.remove(writer)
             watcher.terminate()
+
+
+def _act(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, and let the process clean up."""
+    for writer in _watchers:
+        with suppress(BlockingIOError):
+            os.write(writer, ACTED)
+    signal.default_int_handler(number, frame)
 
 
 def _tell(text: str) -> None:

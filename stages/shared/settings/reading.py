@@ -44,6 +44,23 @@ def read(key: str, schema: Any, path: Path = PARAMS_FILE, default: Any = REQUIRE
     return validate(schema, value, parts, path)
 
 
+class OnceLoader(yaml.SafeLoader):
+    """PyYAML takes the last of several keys of the same name; this refuses them, as DVC does."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The content of a mapping."""
+        first: dict[tuple[str, str], int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if (key.tag, key.value) in first:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"line {line} has the key {key.value} again, after line "
+                    f"{first[key.tag, key.value]}; remove one of them"
+                )
+            first[key.tag, key.value] = line
+        return super().construct_mapping(node, deep)
+
+
 def load(path: Path = PARAMS_FILE) -> dict[str, Any]:
     """The raw content of a parameter file, top-level keys to values.
 
@@ -51,7 +68,7 @@ def load(path: Path = PARAMS_FILE) -> dict[str, Any]:
         UserError: the file is missing, is not YAML, or is no mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=OnceLoader)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; copy one from profiles/") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
