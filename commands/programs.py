@@ -1,5 +1,6 @@
 """Other programs, run by a command."""
 
+import os
 import shlex
 import signal
 import subprocess
@@ -7,19 +8,38 @@ from pathlib import Path
 
 from stages.shared.runtime.errors import UserError
 
+# How long a program that was told to end may take, and how often it is told.
+END_SECONDS, TIMES_TOLD = 20, 3
+
 
 def run(*command: str, cwd: Path | None = None) -> None:
-    """Run a program and show its output. Ctrl-C stops it; it gets the time that it needs to end.
+    """Run a program and show its output; Ctrl-C ends it, and what it has started.
 
     Raises:
         UserError: it failed.
     """
-    with subprocess.Popen(command, cwd=cwd) as process:
+    # In a session of its own: Ctrl-C reaches it through this process, and as often as it takes.
+    with subprocess.Popen(command, cwd=cwd, start_new_session=True) as process:
         try:
             code = process.wait()
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            process.wait()
-            raise
+        finally:
+            end(process)
     if code:
         raise UserError(f"`{shlex.join(command)}` failed; see above")
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a program that leads its session, and what it has started, as Ctrl-C does.
+
+    DVC passes over a Ctrl-C that comes as a stage ends, and begins the next.
+    """
+    for _ in range(TIMES_TOLD):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
@@ -107,6 +108,11 @@ class Project:
     def counts(self) -> Path:
         """Of the built project: a folder that tells how many things each stage did."""
         return self.folder.with_name("counts")
+
+    @property
+    def output(self) -> Path:
+        """Of the built project: what `dvc repro` printed."""
+        return self.folder.with_name("printed.json")
 
     def run(
         self, *command: str, check: bool = True, **environment: str
@@ -248,29 +254,44 @@ def fresh_project(tmp_path: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def built_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A tiny project after `dvc repro`, committed; tests leave it as it is.
+    """A tiny project after `dvc repro`, committed; tests leave it as it is."""
+    return built_once(tmp_path_factory, "built", {})
 
-    The first of the workers that needs it builds it, and every one has a copy.
-    """
+
+@pytest.fixture(scope="session")
+def single_variant(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The same with the variant fcn32s alone."""
+    variants = {"fcn32s": tiny_params()["variants"]["fcn32s"]}
+    return built_once(tmp_path_factory, "single", {"variants": variants})
+
+
+def built_once(
+    tmp_path_factory: pytest.TempPathFactory, name: str, changes: dict[str, object]
+) -> Project:
+    """A tiny project with changed parameters; the first of the workers that needs it builds it, and
+    every one has a copy."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
-    original = shared / "built"
-    with (shared / "built.lock").open("w") as lock:
+    original, unfinished = shared / name, shared / f"{name}-unfinished"
+    with (shared / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not original.exists():
-            build(shared / "being-built")
-            (shared / "being-built").rename(original)
-    folder = tmp_path_factory.mktemp("built")
+            project = copy_project(unfinished / "project")
+            project.set_params(changes)
+            build(project)
+            unfinished.rename(original)
+    folder = tmp_path_factory.mktemp(name)
     copy_of(Project(original), folder / "all")
     return Project(folder / "all/project")
 
 
-def build(folder: Path) -> None:
-    """Build a tiny project in `folder`/project."""
-    project = copy_project(folder / "project")
+def build(project: Project) -> None:
+    """Run and commit a tiny project; keep what it printed, and how many things each stage did."""
     project.counts.mkdir()
-    project.run("dvc", "repro", PYTHONPATH=str(FAULTS), FAULT_COUNTS=str(project.counts))
+    counted = {"PYTHONPATH": str(FAULTS), "FAULT_COUNTS": str(project.counts)}
+    done = project.run("dvc", "repro", **counted)
+    project.output.write_text(json.dumps({"stdout": done.stdout, "stderr": done.stderr}))
     project.commit()
 
 

@@ -74,11 +74,13 @@ def require_inputs(clone: Path) -> None:
 
 def inputs(stages: dict[str, Any]) -> Iterator[tuple[str, Path]]:
     """Each stage of dvc.lock, and each file here that it reads and that no stage writes."""
-    made = {out["path"] for entry in stages.values() for out in entry.get("outs", [])}
+    made = {Path(out["path"]) for entry in stages.values() for out in entry.get("outs", [])}
     for stage, entry in stages.items():
-        for path in (Path(dep["path"]) for dep in entry.get("deps", []) if dep["path"] not in made):
-            files = (file for file in (path, *path.rglob("*")) if file.is_file())
-            yield from ((stage, file) for file in files if "__pycache__" not in file.parts)
+        for path in (Path(dep["path"]) for dep in entry.get("deps", [])):
+            for file in (path, *path.rglob("*")):
+                own = made.isdisjoint((file, *file.parents)) and "__pycache__" not in file.parts
+                if own and file.is_file():
+                    yield stage, file
 
 
 def locked(folder: Path) -> dict[str, Any]:

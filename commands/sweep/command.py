@@ -15,7 +15,6 @@ import csv
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from commands.arguments import count
+from commands.programs import end
 from stages.shared.runtime.console import bar
 from stages.shared.runtime.errors import UserError
 from stages.shared.settings.reading import read
@@ -52,8 +52,6 @@ PRUNER: optuna.pruners.BasePruner = optuna.pruners.MedianPruner(
     n_startup_trials=STARTUP_TRIALS, n_warmup_steps=2
 )
 POLL_SECONDS = 0.1
-# How long a trial that was told to end may take.
-END_SECONDS = 60
 
 # Validation mean IoU of each epoch that a history has, from epoch 0 on.
 Curve = list[float]
@@ -226,17 +224,6 @@ def experiment_run(
             yield process
         finally:
             end(process)
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End an experiment's processes as Ctrl-C does; DVC then removes its folder."""
-    if process.poll() is not None:
-        return
-    os.killpg(process.pid, signal.SIGINT)
-    try:
-        process.wait(END_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def watch(process: subprocess.Popen[bytes], trial: optuna.Trial, variant: str) -> bool:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from commands.reproduce import command as reproduce
-from tests.conftest import CAMPAIGN, Project, processes_in, wait_until
+from tests.conftest import CAMPAIGN, Project, copy_of, processes_in, wait_until
 from tests.warm import COLD, COLD_DVC
 
 
@@ -22,7 +22,9 @@ def verdicts(printed: str) -> dict[str, str]:
 
 
 @pytest.mark.campaign
-def test_every_stage_writes_the_same_bytes_again(project: Project):
+def test_every_stage_writes_the_same_bytes_again(request: pytest.FixtureRequest, tmp_path: Path):
+    built = request.getfixturevalue("built_project" if CAMPAIGN else "single_variant")
+    project = copy_of(built, tmp_path / "project")
     # In other processes than those that wrote them first: with another seed of hashes, or new ones.
     other = COLD if CAMPAIGN else {"PYTHONHASHSEED": "0"}
     done = project.run("python", "-m", "commands.reproduce", **other)
@@ -57,12 +59,18 @@ def test_ctrl_c_leaves_nothing_behind(project: Project, tmp_path: Path):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     process = project.start("python", "-m", "commands.reproduce", TMPDIR=str(temporary), **COLD_DVC)
-    wait_until(lambda: any("stages." in command for command in processes_in(temporary)))
+
+    def runs_or_ended() -> bool:
+        runs = any("stages." in command for command in processes_in(temporary))
+        return runs or process.poll() is not None
+
+    wait_until(runs_or_ended)
+    assert process.poll() is None
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate()
     assert process.returncode == 1
     assert "Traceback" not in stderr
-    assert list(temporary.iterdir()) == []
+    assert list(temporary.glob("reproduce-*")) == []
     assert processes_in(temporary) == []
 
 

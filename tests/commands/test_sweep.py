@@ -136,7 +136,7 @@ def test_a_pruned_trial_ends_at_once_and_leaves_nothing(built_project: Project, 
     project = Swept(tmp_path / "project")
     clone(built_project, project.folder)
     # Long enough to be ended in the middle.
-    project.set_params({"variants.fcn8s.epochs": 60})
+    project.set_params({"variants.fcn8s.epochs": 30})
     before = project.workspace()
     done = project.run("python", "-c", PRUNED, **COLD_DVC)
     assert re.search(r"^sweep-fcn8s-00 .* complete ", done.stdout, re.M)

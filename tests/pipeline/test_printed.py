@@ -12,7 +12,7 @@ import termios
 import pytest
 
 from stages.shared.networks import backend
-from tests.conftest import Project, copy_project, stages_run
+from tests.conftest import Project, stages_run
 from tests.warm import COLD
 
 TIME = r"\d+\.\d s"
@@ -57,12 +57,10 @@ OF_DVC = re.compile(
 )
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess:
-    """A run of one variant without a terminal."""
-    project = copy_project(tmp_path_factory.mktemp("run") / "project")
-    project.set_params({"variants": {"fcn32s": project.params["variants"]["fcn32s"]}})
-    return project.run("dvc", "repro")
+@pytest.fixture
+def run(single_variant: Project) -> dict[str, str]:
+    """A run of one variant without a terminal: its `stdout` and `stderr`."""
+    return json.loads(single_variant.output.read_text())
 
 
 def by_stage(printed: str) -> dict[str, list[str]]:
@@ -75,7 +73,7 @@ def by_stage(printed: str) -> dict[str, list[str]]:
 
 
 def test_without_a_terminal_each_stage_says_what_how_much_and_how_long(run):
-    printed = by_stage(run.stdout)
+    printed = by_stage(run["stdout"])
     assert printed.keys() == PRINTED.keys()
     for stage, patterns in PRINTED.items():
         assert len(printed[stage]) == len(patterns), printed[stage]
@@ -84,8 +82,8 @@ def test_without_a_terminal_each_stage_says_what_how_much_and_how_long(run):
 
 
 def test_without_a_terminal_there_is_no_bar(run):
-    assert run.stderr == ""
-    assert "%|" not in run.stdout and "\r" not in run.stdout
+    assert run["stderr"] == ""
+    assert "%|" not in run["stdout"] and "\r" not in run["stdout"]
 
 
 @pytest.mark.parametrize("stage", ["evaluate", "export"])
@@ -103,8 +101,9 @@ def test_a_process_that_has_imported_nothing_before_prints_no_library_s_start_up
 
 def test_the_last_stage_ends_with_the_table_of_all_variants_the_best_first(project: Project):
     printed = project.stage("compare").stdout
-    *table, empty, made = printed.splitlines()
-    assert (table.pop(0), empty) == ("", "")
+    *lines, made = printed.splitlines()
+    first, *table, empty = [line for line in lines if not line.startswith("note: ")]
+    assert (first, empty) == ("", "")
     assert made.startswith("reports/comparison/: 4 variants side by side; ")
     head, *rows = (line.split() for line in table)
     assert head == ["%", "mean", "IoU", "ground", "disc", "ring", "bar", "tile"]
@@ -116,10 +115,17 @@ def test_the_last_stage_ends_with_the_table_of_all_variants_the_best_first(proje
         assert len(ious) == 5
         for found, iou in zip(ious, measured[name]["iou"].values(), strict=True):
             assert found == "-" if iou is None else abs(float(found) - 100 * iou) < 0.051
+    starts = [n for n, *_ in rows if not summary(project, n)["best_epoch"]]
+    assert [line.split()[4] for line in lines if line.startswith("note: no epoch of ")] == starts
     order = [measured[name]["mean_iou"] for name, *_ in rows]
     assert order == sorted(order, reverse=True)
     whole_run = stages_run(project.run("dvc", "repro", "--force", "--dry").stdout)
     assert whole_run[-1] == "compare"
+
+
+def summary(project: Project, variant: str) -> dict:
+    """What training.json says of a variant."""
+    return json.loads((project.folder / f"reports/{variant}/training.json").read_text())
 
 
 def on_a_terminal(project: Project, *command: str) -> str:

@@ -144,6 +144,9 @@ def become(wanted: Wanted) -> None:
     if "numpy" in sys.modules:
         # Every child has the parent's state, and what forgets to set a seed is not to profit by it.
         sys.modules["numpy"].random.seed()
+    if "tempfile" in sys.modules:
+        # Where the parent has found it to be.
+        sys.modules["tempfile"].tempdir = None
     added = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [path for path in added if path]
     importlib.invalidate_caches()
