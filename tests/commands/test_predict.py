@@ -248,3 +248,37 @@ def test_masks_in_the_folder_of_the_pictures_are_no_pictures(pictures: Path, tmp
     Image.fromarray(drawn(40, 40)).save(folder / "masks/a.png")
     found = predict.tasks([folder], folder / "masks")
     assert found == [predict.PictureTask(folder / "a.jpg", Path("a"))]
+
+
+def test_what_an_earlier_run_has_left_is_removed_and_nothing_else(
+    built_project: Project, pictures: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    (out / "sub").mkdir(parents=True)
+    for name in ("notes.txt", "own.png", "sub/own.overlay.jpg"):
+        (out / name).write_bytes(b"mine")
+    command = ("predict", "--variant", "fcn32s", "--out", str(out), "--overlays")
+    both = [str(pictures / name) for name in ("a.png", "a.jpg")]
+    built_project.command(*command, *both)
+    assert {row["mask"] for row in rows(out / "shares.csv")} == {"a.png.png", "a.jpg.png"}
+    built_project.command(*command, str(pictures / "a.png"))
+    assert {row["mask"] for row in rows(out / "shares.csv")} == {"a.png"}
+    left = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    own = {"notes.txt", "own.png", "sub/own.overlay.jpg"}
+    assert left == own | {"a.png", "a.overlay.jpg", "shares.csv", "classes.csv"}
+
+
+@pytest.mark.parametrize(("size", "far"), [((640, 640), True), ((100, 64), False)])
+def test_a_scale_far_from_that_of_the_training_is_noted_once(
+    size: tuple[int, int], far: bool, built_project: Project, tmp_path: Path
+):
+    for number in range(3):
+        path = tmp_path / f"in/{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(drawn(*size)).save(path)
+    command = ("predict", "--variant", "fcn32s", "--out", str(tmp_path / "out"), "--batch-size=1")
+    done = built_project.command(*command, "--scale", "1", str(tmp_path / "in"))
+    noted = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+    sentence = f"note: at --scale 1 {tmp_path}/in/0.png is 10 times as large as the pictures in"
+    assert [line.startswith(sentence) for line in noted] == [True] * far
+    assert "note: " not in built_project.command(*command, str(tmp_path / "in")).stderr

@@ -106,7 +106,7 @@ def test_a_variant_with_a_backbone_of_its_own_is_exported_with_that(exported: Pa
     thin = formats.thin(vgg.load_config(), fcn.load_head_config(folder))
     for written in formats.FORMATS.values():
         target = tmp_path / written.path
-        written.write(formats.exportable(network), thin, target)
+        written.write(formats.exportable(network), thin, list(demo.CLASSES), target)
         sample = stage.segmented(network, pictures(SIZES[1]))
         stage.require_agreement(written.read(target), [sample], target)
 

@@ -54,7 +54,8 @@ def imported_modules(path: Path) -> set[str]:
 
 def imported_files(path: Path) -> set[Path]:
     """The modules of this project that a file imports."""
-    return {module_file(name) for name in imported_modules(path)} - MARKERS - {None}
+    found = {module_file(name) for name in imported_modules(path)} - MARKERS - {None}
+    return found | (modules(SOURCES) if SOURCES / "__init__.py" in found else set())
 
 
 def import_closure(start: set[Path]) -> set[Path]:
@@ -92,9 +93,10 @@ def test_the_runtime_imports_nothing_else_of_the_project():
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_imports_itself_and_what_is_shared_and_check_the_settings_of_all(stage: str):
+def test_a_stage_imports_itself_and_what_is_shared_and_check_settings_and_sources(stage: str):
     settings = {path for path in modules(CODE) if path.name == "settings.py"}
-    own = modules(CODE / stage) | (settings if stage == "check" else set())
+    checked = settings | modules(SOURCES)
+    own = modules(CODE / stage) | (checked if stage == "check" else set())
     for path in modules(CODE / stage):
         assert imported_files(path) <= own | modules(CODE / "shared"), path
 

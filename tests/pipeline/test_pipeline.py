@@ -24,6 +24,7 @@ EPOCHS = {
     "val_mean_iou",
     "best_epoch",
     "best_val_mean_iou",
+    "val_mean_iou_gain",
 }
 
 

@@ -123,7 +123,7 @@ def test_warnings_name_the_files(root: Path, monkeypatch, capsys):
         ],
         "masks of which every pixel is ignored (1)": ["validation: images/val/void.png"],
         "splits of fewer than 10 pictures: their measures say little (3)": [
-            "train: 5",
+            "train: 4",
             "validation: 3",
             "test: 3",
         ],
