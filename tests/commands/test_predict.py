@@ -100,6 +100,19 @@ def test_a_picture_goes_through_at_the_size_that_it_had_in_training(segment):
         assert made.resized(drawn(100, 50)).shape == expected
 
 
+def test_what_the_records_are_like_now_changes_no_prediction(project: Project, tmp_path: Path):
+    picture = tmp_path / "a.png"
+    Image.fromarray(drawn(100, 50)).save(picture)
+    masks = []
+    for name in ("before", "after"):
+        out = tmp_path / name
+        project.command("predict", "--variant", "fcn8s", "--out", str(out), str(picture))
+        masks.append((out / "a.png").read_bytes())
+        project.set_params({"dataset.image_size": 96, "dataset.fit": "crop"})
+        project.run("dvc", "repro", "prepare")
+    assert masks[0] == masks[1]
+
+
 def test_an_unknown_variant_is_named_with_those_there_are(segment):
     with pytest.raises(
         UserError, match=r"'fcn4s' is not a trained variant; models/ has fcn16s, fcn3"
