@@ -397,6 +397,11 @@ class ByFile(LoadScopeScheduling):
         return nodeid if place(nodeid) < len(FIRST) and file not in TOGETHER else file
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker more than there are cores: some tests wait for DVC's workers, or for a browser."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     """How the tests are shared out among the workers."""
     # In the order of their collection, not those with the most tests first.

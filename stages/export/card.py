@@ -17,9 +17,9 @@ from stages.shared.settings.section import SPLITS
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 FITS = {
-    "stretch": "each axis stretched on its own",
-    "pad": "the aspect kept, the rest of the frame padded and not counted",
-    "crop": "the aspect kept, what stands out cut off",
+    "stretch": "each axis resized on its own",
+    "pad": "the aspect ratio kept, the rest of the frame padded and ignored",
+    "crop": "the aspect ratio kept, what extends beyond the frame cut off",
 }
 # Pillow's way to the same size; nothing need be padded or cut off.
 RESIZES = {

@@ -20,7 +20,7 @@ from stages.export.formats import FORMATS, Runtime
 from stages.export.settings import Formats
 from stages.shared.formats.pictures import Size, resize_picture
 from stages.shared.formats.training import SETTINGS_FILE, Training
-from stages.shared.networks import fcn, precision, vgg
+from stages.shared.networks import backend, fcn, vgg
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
 from stages.shared.runtime import outputs
@@ -50,7 +50,7 @@ def export(name: str) -> str:
         UserError: a format does not agree with the pipeline.
     """
     folder = MODELS_DIR / name
-    precision.whole_float32()
+    backend.whole_float32()
     network = fcn.load_network(folder)
     dataset, split = Dataset.load(), read("evaluate.split", Split)
     wanted = read("export.formats", Formats)

@@ -65,7 +65,7 @@ class ComputedShard(Part):
         moments: of each tap, if it is of the training split.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     moments: dict[str, Moments]
 
 

@@ -47,13 +47,13 @@ class Train(Section):
         schedule: of the learning rate over the training: `constant`, `cosine` to 0, or
             `polynomial` to 0.
         warmup: share of the steps in which the learning rate rises from 0.
-        weight_decay: decoupled from the gradient.
+        weight_decay: decoupled from the gradient; biases do not decay.
         clip_norm: maximum global norm of the gradient; null: no clipping.
         dropout: share of the fc7 channels dropped ahead of their score layer.
         class_weights: `balanced` (the inverse of a class's share of the training pixels), weights
             by class name (1 for the others), or null for none.
         label_smoothing: share of each pixel's target that is spread over all classes.
-        dice: weight of the Dice loss added to the cross-entropy.
+        dice: weight of the Dice loss, over the classes of the batch, added to the cross-entropy.
         patience: epochs without a better validation mean IoU before early stopping; null: never.
     """
 

@@ -1,7 +1,9 @@
 """`make sweep` on the tiny project: real trials, real experiments, a real end of a pruned one."""
 
 import csv
+import os
 import re
+import signal
 from pathlib import Path
 
 import optuna
@@ -145,6 +147,29 @@ def test_a_pruned_trial_ends_at_once_and_leaves_nothing(built_project: Project, 
     assert project.workspace() == before
     wait_until(lambda: processes_in(project.folder) == [])
     assert list((project.folder / ".dvc/tmp/exps/standalone").glob("tmp*")) == []
+
+
+def test_ctrl_c_ends_the_trial_that_runs_and_leaves_nothing(built_project: Project, tmp_path: Path):
+    project = Swept(tmp_path / "project")
+    clone(built_project, project.folder)
+    project.set_params({"variants.fcn8s.epochs": 1_000_000})
+    before = project.workspace()
+    command = ("python", "-m", "commands.sweep", "--variant=fcn8s", "--trials=2")
+    process = project.start(*command, **COLD_DVC)
+
+    def trains_or_ended() -> bool:
+        trains = any("stages.train" in command for command in processes_in(project.folder))
+        return trains or process.poll() is not None
+
+    wait_until(trains_or_ended)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert "Traceback" not in stderr
+    wait_until(lambda: processes_in(project.folder) == [])
+    assert project.histories() == {}
+    assert project.workspace() == before
 
 
 def study(curves: list[list[float]]) -> optuna.Study:

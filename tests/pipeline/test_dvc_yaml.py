@@ -142,8 +142,8 @@ def test_only_modules_that_read_or_write_data_or_set_up_gpus_import_tensorflow()
         "stages/export/formats.py",
         "stages/prepare/sources/tfds.py",
         "stages/shared/formats/predictions.py",
+        "stages/shared/networks/backend.py",
         "stages/shared/networks/devices.py",
-        "stages/shared/networks/precision.py",
     }
 
 

@@ -43,11 +43,8 @@ def outs(project: Project) -> dict[str, str]:
 
 
 def lock(project: Project) -> dict:
-    """What dvc.lock says, but of data/evaluation, a dependency in which DVC has a .gitignore."""
-    stages = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
-    deps = stages["compare"]["deps"]
-    stages["compare"]["deps"] = [dep for dep in deps if dep["path"] != "data/evaluation"]
-    return stages
+    """What dvc.lock says."""
+    return yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
 
 
 def is_progress(project: Project, path: str, whole: Project) -> bool:

@@ -84,7 +84,7 @@ def test_the_page_of_a_sound_data_set(root: Path, monkeypatch):
         assert re.search(rf"<td>{split}<td>10<td>0", page)
         assert dataset.pixel_share[split] == {"ground": 0.5, NASTY: 0.5}
     assert page.count("50.00%") == 6
-    assert "All are 40 wide, 40 high." in page
+    assert "All pictures are of 40 x 40 pixels." in page
     shown = re.findall(r'<img[^>]* src="([^"]+)"', page)
     assert len(shown) == 31
     for file in shown:

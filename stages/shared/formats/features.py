@@ -71,7 +71,7 @@ class Features(Manifest):
         shards: of each split.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     records: str
     backbone: str
     precision: str

@@ -38,6 +38,27 @@ def configure() -> None:
         del sys.modules["matplotlib.pyplot"]
 
 
+def whole_float32() -> None:
+    """Have float32 be float32: a GPU of compute capability 8 or more multiplies it as TF32, with 10
+    bits for 23, unless it is told not to."""
+    import keras
+
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow as tf
+
+            tf.config.experimental.enable_tensor_float_32_execution(False)
+        case "jax":
+            import jax
+
+            jax.config.update("jax_default_matmul_precision", "highest")
+        case "torch":
+            import torch
+
+            torch.set_float32_matmul_precision("highest")
+            torch.backends.cudnn.allow_tf32 = False
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Leave out what libraries in C++ log, unless it is an error or is about a GPU that is there.

@@ -3,9 +3,7 @@
 import subprocess
 from pathlib import Path
 
-import keras
-
-from stages.shared.networks import devices
+from stages.shared.networks import backend, devices
 
 CPU_FLAGS_FILE = Path("/proc/cpuinfo")
 BFLOAT16_CPU_FLAGS = {"amx_bf16", "avx512_bf16"}
@@ -22,7 +20,7 @@ def policy(precision: str) -> str:
     """
     chosen = automatic() if precision == "auto" else precision
     if chosen == "float32":
-        whole_float32()
+        backend.whole_float32()
     return chosen
 
 
@@ -32,25 +30,6 @@ def automatic() -> str:
         fast = gpu_compute_capability() >= BFLOAT16_COMPUTE_CAPABILITY
         return "mixed_bfloat16" if fast else "mixed_float16"
     return "mixed_bfloat16" if BFLOAT16_CPU_FLAGS & cpu_flags() else "float32"
-
-
-def whole_float32() -> None:
-    """Have float32 be float32: a GPU of compute capability 8 or more multiplies it as TF32, with 10
-    bits for 23, unless it is told not to."""
-    match keras.backend.backend():
-        case "tensorflow":
-            import tensorflow as tf
-
-            tf.config.experimental.enable_tensor_float_32_execution(False)
-        case "jax":
-            import jax
-
-            jax.config.update("jax_default_matmul_precision", "highest")
-        case "torch":
-            import torch
-
-            torch.set_float32_matmul_precision("highest")
-            torch.backends.cudnn.allow_tf32 = False
 
 
 def cpu_flags(cpuinfo: Path = CPU_FLAGS_FILE) -> set[str]:

@@ -73,7 +73,7 @@ class BackboneConfig(Manifest):
         weights: SHA-256 of the file of weights.
     """
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     network: str
     width: float
     origin: str

@@ -51,12 +51,12 @@ def test_features_are_the_backbone_s_activations_to_half_a_step(in_project: Proj
         ("data/dataset.json", 3, "source image_size fit classes pixels shards left_out"),
         (
             "data/features/features.json",
-            2,
+            3,
             "records backbone precision image_size classes taps shards",
         ),
-        ("models/backbone/backbone.json", 3, "network width origin weights"),
+        ("models/backbone/backbone.json", 4, "network width origin weights"),
         ("models/fcn8s/head.json", 3, "stride channels classes image_size fit backbone weights"),
-        ("models/fcn8s/settings.json", 1, "train stride settings seed"),
+        ("models/fcn8s/settings.json", 2, "train stride settings seed"),
         ("data/evaluation/fcn8s/summary.json", 3, "split records predictions iou history"),
     ],
 )
