@@ -149,12 +149,13 @@ def _turned(image: Image.Image, mask: Image.Image) -> tuple[Any, ...]:
 
 def _highest(mask: bytes) -> int:
     """The label of a mask's file that Pillow reads as the brightest grey; it scales all to that."""
-    codec, _, _, stored = Image.open(io.BytesIO(mask), formats=FORMATS).tile[0]
-    match codec, stored if isinstance(stored, tuple) else (stored,):
-        case "ppm" | "ppm_plain", (_, int(highest)):
-            return highest
-        case _, (str(kind), *_) if bits := re.match("L;([24])", kind):
-            return 2 ** int(bits[1]) - 1
+    # Some formats are decoded by libraries of their own, and have no tiles.
+    for codec, _, _, stored in Image.open(io.BytesIO(mask), formats=FORMATS).tile[:1]:
+        match codec, stored if isinstance(stored, tuple) else (stored,):
+            case "ppm" | "ppm_plain", (_, int(highest)):
+                return highest
+            case _, (str(kind), *_) if bits := re.match("L;([24])", kind):
+                return 2 ** int(bits[1]) - 1
     return 0
 
 

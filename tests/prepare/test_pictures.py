@@ -83,6 +83,11 @@ def test_labels_of_a_pgm_are_what_the_file_holds(highest: int, plain: bool, imag
     np.testing.assert_array_equal(found, labels)
 
 
+def test_a_mask_of_a_format_without_grey_is_refused_in_a_sentence(image: np.ndarray):
+    with pytest.raises(BadPictureError, match="the mask's pixels are RGB, not labels"):
+        decode_pair(encoded(image, "PNG"), encoded(image, "WEBP"))
+
+
 def test_what_does_not_decode_is_named(image: np.ndarray, mask: np.ndarray):
     whole, labels = encoded(image, "PNG"), encoded(mask, "PNG")
     with pytest.raises(BadPictureError, match="the picture is not an image in a known format"):
