@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from stages.shared.runtime.errors import UserError
@@ -33,13 +34,14 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
     DVC passes over a Ctrl-C that comes as a stage ends, and begins the next.
     """
-    for _ in range(TIMES_TOLD):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        for _ in range(TIMES_TOLD):
+            if process.poll() is not None:
+                return
+            os.killpg(process.pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(END_SECONDS)
+    finally:
+        # At a second Ctrl-C too.
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)

@@ -4,5 +4,5 @@ from stages.shared.networks import backend
 from stages.shared.runtime import start
 
 start.command(
-    "predict", after_stop="the pictures that shares.csv names are done", setup=backend.configure
+    "predict", after_stop="the masks that shares.csv names are finished", setup=backend.configure
 )

@@ -2,8 +2,7 @@
 
     python -m commands.predict --variant fcn8s --out DIR PICTURE_OR_FOLDER...
 
-For each picture DIR gets a palette PNG of the picture's own size, and shares.csv a row. What an
-earlier run has left in DIR is removed, by its shares.csv.
+For each picture DIR gets a palette PNG of the picture's own size, and shares.csv a row.
 """
 
 import argparse
@@ -27,8 +26,9 @@ from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.ordered_map import ordered_map
 
 BATCH_SIZE = 16
-# The table of all pictures, and its column of the masks' files.
-TABLE, MASK = "shares.csv", "mask"
+# The table of all pictures, and its columns ahead of the classes'.
+TABLE = "shares.csv"
+COLUMNS = ("picture", "mask", "overlay", "width", "height")
 # Times as large as in training, beyond which a network seldom knows an object again.
 FAR_SCALE = 2.0
 OPACITY = 0.5
@@ -72,9 +72,11 @@ def predict(arguments: argparse.Namespace) -> int:
         How many could not be used; each is named on stderr.
 
     Raises:
-        UserError: there is no such variant, file or folder, or a picture would be overwritten.
+        UserError: there is no such variant, file or folder, a picture would be overwritten, or the
+            folder has the masks of an earlier run.
     """
     found = tasks(arguments.pictures, arguments.out)
+    remove_former(arguments.out, arguments.replace)
     segmenter = Segmenter(arguments.variant, arguments.scale, arguments.tile)
     try:
         failed = segment(segmenter, found, arguments)
@@ -92,7 +94,6 @@ def segment(segmenter: Segmenter, found: list[PictureTask], arguments: argparse.
     """Write the masks and tables of some pictures; how many could not be used."""
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    remove_former(out)
     write_classes(out / "classes.csv", segmenter.classes)
     failed, warned = 0, arguments.scale is None
     with (
@@ -100,7 +101,7 @@ def segment(segmenter: Segmenter, found: list[PictureTask], arguments: argparse.
         bar(f"predict {arguments.variant}", len(found)) as progress,
     ):
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["picture", MASK, "width", "height", *segmenter.classes])
+        table.writerow([*COLUMNS, *segmenter.classes])
         loaded = ordered_map(partial(load, segmenter, arguments.overlays), found, ahead=1)
         for batch in batches(loaded, arguments.batch_size, segmenter.tile):
             if isinstance(batch, Failed):
@@ -122,25 +123,37 @@ def segment(segmenter: Segmenter, found: list[PictureTask], arguments: argparse.
             for picture, mask in zip(batch, masks, strict=True):
                 write(out, picture, mask, len(segmenter.classes))
                 shares = np.bincount(mask.ravel(), minlength=len(segmenter.classes)) / mask.size
-                task = picture.task
-                row = [task.picture, f"{task.target}.png", *mask.shape[::-1], *shares.round(6)]
-                table.writerow(row)
+                target = picture.task.target
+                written = f"{target}.png", f"{target}.overlay.jpg" if arguments.overlays else ""
+                size = mask.shape[::-1]
+                table.writerow([picture.task.picture, *written, *size, *shares.round(6)])
             file.flush()
             progress.update(len(batch))
     return failed
 
 
-def remove_former(out: Path) -> None:
-    """Remove the masks that a former run has left in a folder, by its table, and the table."""
-    if not (out / TABLE).exists():
+def remove_former(out: Path, replace: bool) -> None:
+    """Remove what the table in a folder says that an earlier run has written there, and the table.
+
+    Raises:
+        UserError: there is one, and it is not to be replaced.
+    """
+    table = out / TABLE
+    if not table.exists():
         return
-    with (out / TABLE).open(newline="", encoding="utf-8") as file:
-        masks = [out / row[MASK] for row in csv.DictReader(file) if row.get(MASK)]
-    for mask in masks:
-        if mask.resolve().is_relative_to(out.resolve()) and mask.suffix == ".png":
-            mask.unlink(missing_ok=True)
-            mask.with_suffix(".overlay.jpg").unlink(missing_ok=True)
-    (out / TABLE).unlink()
+    if not replace:
+        raise UserError(
+            f"{out}/ has the masks of an earlier run; use another --out, or --replace, which "
+            f"removes those that {table} names"
+        )
+    # A spreadsheet may have saved it in another encoding.
+    with table.open(newline="", encoding="utf-8", errors="replace") as file:
+        header, *rows = csv.reader(file) or [[]]
+    if tuple(header[: len(COLUMNS)]) == COLUMNS:
+        for written in (out / name for row in rows for name in row[1:3] if name):
+            if written.resolve().is_relative_to(out.resolve()):
+                written.unlink(missing_ok=True)
+    table.unlink()
 
 
 def tasks(paths: Iterable[Path], out: Path) -> list[PictureTask]:
@@ -275,6 +288,11 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--variant", required=True, help="a trained variant, such as fcn8s")
     made.add_argument("--out", required=True, type=Path, help="folder for the masks")
+    made.add_argument(
+        "--replace",
+        action="store_true",
+        help="remove what an earlier run has written to --out, by its shares.csv",
+    )
     made.add_argument("--overlays", action="store_true", help="also write overlays of the masks")
     made.add_argument(
         "--scale",

@@ -66,20 +66,23 @@ def require_inputs(clone: Path) -> None:
     for stage, file in inputs(locked(clone)):
         if not (clone / file).exists():
             raise UserError(
-                f"{stage} reads {file}, which is not in the last commit: Git ignores it, and DVC "
-                f"does not track it; `dvc add {file}` does, then commit {file}.dvc; or move it out "
-                "of the project"
+                f"{stage} reads {file}, which a clone of the last commit does not have; commit it, "
+                f"or have DVC track it (`dvc add {file}`) and commit {file}.dvc; outside the "
+                "project, name it by an absolute path"
             )
 
 
 def inputs(stages: dict[str, Any]) -> Iterator[tuple[str, Path]]:
     """Each stage of dvc.lock, and each file here that it reads and that no stage writes."""
-    made = {Path(out["path"]) for entry in stages.values() for out in entry.get("outs", [])}
+    outs = [Path(out["path"]) for entry in stages.values() for out in entry.get("outs", [])]
     for stage, entry in stages.items():
         for path in (Path(dep["path"]) for dep in entry.get("deps", [])):
+            # An out, a file in one, or a folder that gathers some.
+            if any(out in (path, *path.parents) or path in out.parents for out in outs):
+                continue
             for file in (path, *path.rglob("*")):
-                own = made.isdisjoint((file, *file.parents)) and "__pycache__" not in file.parts
-                if own and file.is_file():
+                hidden = "__pycache__" in file.parts or file.name.startswith(".")
+                if file.is_file() and not hidden:
                     yield stage, file
 
 

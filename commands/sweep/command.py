@@ -7,7 +7,8 @@ folder of its own; the workspace stays as it is. The objective is the best valid
 the epochs, never the test split. Trials that fall behind the others are stopped early.
 Everything follows `seed`, and what is stopped early follows the epochs alone, however fast they
 are: a sweep that is started again makes the same trials, and takes those that had finished from
-DVC's run cache.
+DVC's run cache. But a training that fails leaves no epochs to judge by, unless they were seen
+before.
 """
 
 import argparse

@@ -81,7 +81,7 @@ def model_and_reader(name: str, split: str) -> tuple[keras.Model, FeatureReader 
     Raises:
         UserError: a file is damaged, or the variant does not match its inputs.
     """
-    folder = MODELS_DIR / name
+    folder, policy = MODELS_DIR / name, precision.policy(read("precision", Precision))
     dataset, head = Dataset.load(), fcn.load_head_config(folder)
     if head.classes != dataset.classes:
         raise UserError(
@@ -89,7 +89,6 @@ def model_and_reader(name: str, split: str) -> tuple[keras.Model, FeatureReader 
             f"{', '.join(dataset.classes)}; `dvc repro` trains it again"
         )
     if (folder / vgg.OWN_BACKBONE).exists():
-        policy = precision.policy(read("precision", Precision))
         return fcn.load_network(folder, policy), PictureReader(dataset, split)
     features = Features.load()
     features.require_backbone(head.backbone, folder)

@@ -59,10 +59,11 @@ def export(name: str) -> str:
         target = staging.folder(EXPORT_DIR / name)
         samples = [segmented(network, pictures) for pictures in resized_pictures(dataset, split)]
         model = formats.exportable(network)
-        thin = formats.thin(vgg.load_config(vgg.backbone_dir(folder)), fcn.load_head_config(folder))
+        head = fcn.load_head_config(folder)
+        thin = formats.thin(vgg.load_config(vgg.backbone_dir(folder)), head)
         for key in wanted:
             written = FORMATS[key]
-            written.write(model, thin, dataset.classes, target / written.path)
+            written.write(model, thin, head.classes, target / written.path)
             require_agreement(written.read(target / written.path), samples, key)
         card = describe(name, network, dataset, split, wanted)
         (target / "README.md").write_text(model_card(card), encoding="utf-8")

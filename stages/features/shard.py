@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from stages.features.encoding import ShardWriter
 from stages.shared.manifest import Part
-from stages.shared.networks import vgg
+from stages.shared.networks import precision, vgg
 from stages.shared.networks.vgg import BackboneConfig
 from stages.shared.records import shards
 from stages.shared.records.dataset import Shard
@@ -128,12 +128,13 @@ def require_finite(taps: Mapping[str, np.ndarray], names: Sequence[str], policy:
 
 @lru_cache(maxsize=1)
 def stored_backbone(config: BackboneConfig, policy: str) -> keras.Model:
-    """The stored backbone, loaded once for all shards.
+    """The stored backbone, loaded once for all shards of a process.
 
     Raises:
         UserError: a file is damaged.
     """
-    return vgg.load(dtype=policy)
+    # On a worker of a cluster, nothing has set up the hardware yet.
+    return vgg.load(dtype=precision.policy(policy))
 
 
 def run(backbone: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from stages.prepare.settings import MAX_LABEL
 from stages.shared.formats.pictures import (
@@ -18,6 +18,7 @@ from stages.shared.formats.pictures import (
     resize,
     rgb,
     scaled_size,
+    upright,
 )
 from stages.shared.records.dataset import IGNORED
 
@@ -136,15 +137,23 @@ def decode_pair(image: bytes, mask: bytes, colours: bool = False, turn: bool = F
 
 
 def _turned(image: Image.Image, mask: Image.Image) -> tuple[Any, ...]:
-    """A picture and its mask as their EXIF orientations say; behind them a doubt, if there is."""
-    upright, upright_mask = ImageOps.exif_transpose(image), ImageOps.exif_transpose(mask)
-    same = image.getexif().get(ORIENTATION, 1) == mask.getexif().get(ORIENTATION, 1)
-    if same or upright_mask.size not in (image.size, upright.size):
-        return upright, upright_mask
-    if upright.size != upright_mask.size:
-        return image, upright_mask, "unturned"
-    either = image.size == upright.size
-    return upright, upright_mask, *(["turned"] if either else [])
+    """A picture and its mask as their EXIF orientations say, or as far as that makes them fit;
+    behind them a doubt, if there is."""
+    turned, turned_mask = upright(image, "picture"), upright(mask, "mask")
+    ways = [
+        (turned, turned_mask, ""),
+        (image, turned_mask, "unturned"),
+        (turned, mask, "stale"),
+        (image, mask, "stale"),
+    ]
+    fitting = [way for way in ways if way[0].size == way[1].size]
+    if not fitting:
+        return turned, turned_mask
+    *pair, doubt = fitting[0]
+    alike = image.getexif().get(ORIENTATION, 1) == mask.getexif().get(ORIENTATION, 1)
+    if not doubt and not alike and image.size == turned.size and mask.size == turned_mask.size:
+        doubt = "either"
+    return *pair, *filter(None, [doubt])
 
 
 def _highest(mask: bytes) -> int:

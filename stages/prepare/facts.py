@@ -22,7 +22,8 @@ WHAT_BECOMES_OF_THEM = {
 # What may be a mistake in a picture's files, and what was made of it.
 DOUBTS = {
     "unturned": "EXIF turns the picture, but its mask fits it unturned: it is taken unturned",
-    "turned": "EXIF turns the picture, and its mask, which it does not turn, fits it either way",
+    "either": "EXIF turns a picture or its mask and not the other, and they fit either way",
+    "stale": "EXIF turns the mask, but it fits its picture unturned: it is taken unturned",
     "jpeg": "the mask is a JPEG, whose compression changes labels: save masks as PNG",
 }
 
@@ -60,7 +61,7 @@ def warnings(facts: list[Facts], dataset: Dataset) -> list[Warning]:
         *_across_splits(facts),
         *_absent_classes(dataset),
         *(
-            Warning(f"{text}", [_place(fact) for fact in facts if doubt in fact.doubts])
+            Warning(text, [_place(fact) for fact in facts if doubt in fact.doubts])
             for doubt, text in DOUBTS.items()
         ),
         Warning(

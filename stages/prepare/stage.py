@@ -8,6 +8,7 @@ gives the same bytes on any number of cores. A shard is made from `shard_size` e
 else; those that an interrupted run has finished are not made again.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
@@ -92,8 +93,9 @@ def chunks(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
 
 
 def state_of(files: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """Path, size and modification time of each file; they are the same if no file has changed."""
-    return sorted((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file())
+    """Path (in hexadecimal), size and time of each file; the same if no file has changed."""
+    found = [(os.fsencode(f).hex(), f.stat()) for f in files if f.is_file()]
+    return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
 
 
 def require_pictures(shards: dict[str, list[PreparedShard]], settings: AnySource) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 
 from stages.shared.networks import devices
 from stages.shared.records.dataset import IGNORED
-from stages.shared.runtime.errors import UserError
 
 Inputs = dict[str, np.ndarray] | np.ndarray
 
@@ -58,7 +57,7 @@ class Batches(keras.utils.PyDataset):
         augment: Augment | None = None,
     ) -> None:
         super().__init__()
-        self.failure: UserError | None = None
+        self.failure: Exception | None = None
         self.reader, self.batch_size, self.seed, self.augment = reader, batch_size, seed, augment
         self.begin(0)
 
@@ -69,7 +68,7 @@ class Batches(keras.utils.PyDataset):
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         try:
             inputs, masks = self.reader.take(np.sort(chosen))
-        except UserError as error:
+        except Exception as error:
             self.failure = error
             raise
         if self.augment is not None:

@@ -65,7 +65,9 @@ class PixelLoss(keras.losses.Loss):
         scale = devices.replicas() * pictures / ops.maximum(devices.summed(ops.sum(weights)), 1e-6)
         loss = cross_entropy(logits, targets, weights) * scale
         if self.dice:
-            loss += self.dice * dice(truth, ops.softmax(logits, axis=1) * counted)
+            # Each device that has pictures has the whole of it.
+            share = devices.replicas() / devices.summed(ops.minimum(pictures, 1.0))
+            loss += self.dice * share * dice(truth, ops.softmax(logits, axis=1) * counted)
         return loss
 
 

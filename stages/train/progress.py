@@ -101,7 +101,7 @@ class Progress(keras.callbacks.Callback):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             for row in self.rows:
-                writer.writerow([row["epoch"], *(round(row[name], 6) for name in COLUMNS[1:])])
+                writer.writerow([row[name] for name in COLUMNS])
 
     def write_summary(self, path: Path) -> None:
         """Write training.json: the last epoch, the best, and what that gained over the start."""
@@ -120,7 +120,9 @@ class Progress(keras.callbacks.Callback):
         path.write_text(json.dumps(rounded, indent=2) + "\n", encoding="utf-8")
 
     def _add(self, epoch: int, measured: dict[str, float]) -> None:
-        self.rows.append({"epoch": epoch} | {name: float(measured[name]) for name in COLUMNS[1:]})
+        # As history.csv has them, so that what is read from there has the same best epoch.
+        rounded = {name: round(float(measured[name]), 6) for name in COLUMNS[1:]}
+        self.rows.append({"epoch": epoch} | rounded)
 
     def _variables(self) -> list[keras.Variable]:
         """The weights, the states of random numbers, and the optimiser's."""

@@ -10,7 +10,7 @@ from stages.check.schema import Params, read_all
 from stages.prepare.settings import AnySource
 from stages.shared.results.variants import variant_names
 from stages.shared.runtime.errors import UserError
-from stages.shared.settings.reading import read
+from stages.shared.settings.reading import load, read
 from stages.shared.settings.section import Section
 from stages.train.settings import Train, Variant
 from tests.conftest import ROOT
@@ -245,6 +245,12 @@ def test_a_label_cannot_be_ignored_and_a_class(tmp_path: Path):
     path.write_text((ROOT / "profiles/pets.yaml").read_text().replace("ignore: []", "ignore: [3]"))
     with pytest.raises(UserError, match=r"ignore and classes both hold \[3\]"):
         read_all(path)
+
+
+def test_mappings_that_are_merged_may_override_each_other(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    path.write_text("a: &a {x: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, y: 3}\n")
+    assert load(path)["c"] == {"x": 2, "y": 3}
 
 
 def test_scientific_notation_is_a_number_as_it_is_for_dvc(tmp_path: Path):

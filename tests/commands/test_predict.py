@@ -43,7 +43,7 @@ def test_tiles_give_what_the_whole_picture_gives(variant: str, segment):
 def test_tiles_and_another_scale_go_together(segment):
     picture = drawn(700, 1400)
     whole = segment("fcn8s", scale=0.6)(picture)
-    in_tiles = segment("fcn8s", scale=0.6, tile=544)
+    in_tiles = segment("fcn8s", scale=0.6, tile=640)
     assert whole.shape == (700, 1400)
     assert (in_tiles(picture) == whole).mean() >= 0.999
 
@@ -263,7 +263,7 @@ def test_masks_in_the_folder_of_the_pictures_are_no_pictures(pictures: Path, tmp
     assert found == [predict.PictureTask(folder / "a.jpg", Path("a"))]
 
 
-def test_what_an_earlier_run_has_left_is_removed_and_nothing_else(
+def test_what_an_earlier_run_has_written_is_replaced_if_wanted_and_nothing_else(
     built_project: Project, pictures: Path, tmp_path: Path
 ):
     out = tmp_path / "out"
@@ -274,10 +274,14 @@ def test_what_an_earlier_run_has_left_is_removed_and_nothing_else(
     both = [str(pictures / name) for name in ("a.png", "a.jpg")]
     built_project.command(*command, *both)
     assert {row["mask"] for row in rows(out / "shares.csv")} == {"a.png.png", "a.jpg.png"}
-    built_project.command(*command, str(pictures / "a.png"))
+    refused = built_project.command(*command, str(pictures / "a.png"), check=False)
+    assert refused.returncode == 1
+    assert f"error: {out}/ has the masks of an earlier run; use another --out" in refused.stderr
+    (out / "a.png.overlay.jpg").replace(out / "kept.overlay.jpg")
+    built_project.command(*command, "--replace", str(pictures / "a.png"))
     assert {row["mask"] for row in rows(out / "shares.csv")} == {"a.png"}
     left = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    own = {"notes.txt", "own.png", "sub/own.overlay.jpg"}
+    own = {"notes.txt", "own.png", "sub/own.overlay.jpg", "kept.overlay.jpg"}
     assert left == own | {"a.png", "a.overlay.jpg", "shares.csv", "classes.csv"}
 
 
@@ -294,4 +298,5 @@ def test_a_scale_far_from_that_of_the_training_is_noted_once(
     noted = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
     sentence = f"note: at --scale 1 {tmp_path}/in/0.png is 10 times as large as the pictures in"
     assert [line.startswith(sentence) for line in noted] == [True] * far
-    assert "note: " not in built_project.command(*command, str(tmp_path / "in")).stderr
+    again = built_project.command(*command, "--replace", str(tmp_path / "in"))
+    assert "note: " not in again.stderr

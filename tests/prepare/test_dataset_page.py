@@ -150,6 +150,7 @@ def test_a_picture_that_exif_turns_and_its_mask_not_is_named(root: Path, monkeyp
         ("stored", sideways, mask, {}),
         ("half", half, mask, {}),
         ("both", half, mask, {"exif": half}),
+        ("copied", None, mask, {"exif": sideways}),
     ):
         Image.fromarray(image).save(root / f"images/train/{name}.png", exif=exif)
         labels = np.ascontiguousarray(labels)
@@ -158,8 +159,10 @@ def test_a_picture_that_exif_turns_and_its_mask_not_is_named(root: Path, monkeyp
     assert found[
         "EXIF turns the picture, but its mask fits it unturned: it is taken unturned (1)"
     ] == ["train: images/train/stored.png"]
-    either = "EXIF turns the picture, and its mask, which it does not turn, fits it either way (1)"
+    either = "EXIF turns a picture or its mask and not the other, and they fit either way (1)"
     assert found[either] == ["train: images/train/half.png"]
+    stale = "EXIF turns the mask, but it fits its picture unturned: it is taken unturned (1)"
+    assert found[stale] == ["train: images/train/copied.png"]
 
 
 def test_masks_that_are_jpeg_are_named_whatever_their_suffix(root: Path, monkeypatch):

@@ -88,6 +88,20 @@ def test_a_mask_of_a_format_without_grey_is_refused_in_a_sentence(image: np.ndar
         decode_pair(encoded(image, "PNG"), encoded(image, "WEBP"))
 
 
+@pytest.mark.parametrize("damaged", ["picture", "mask"])
+def test_damaged_exif_is_named(damaged: str, image: np.ndarray, mask: np.ndarray):
+    files = {}
+    for what, pixels in (("picture", image), ("mask", mask)):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG", exif=b"garbage" if what == damaged else b"")
+        files[what] = file.getvalue()
+    with pytest.raises(BadPictureError, match=f"the EXIF data of the {damaged} is damaged"):
+        decode_pair(files["picture"], files["mask"], turn=True)
+    if damaged == "picture":
+        with pytest.raises(BadPictureError, match="the EXIF data of the picture is damaged"):
+            pictures.decode_picture(files["picture"])
+
+
 def test_what_does_not_decode_is_named(image: np.ndarray, mask: np.ndarray):
     whole, labels = encoded(image, "PNG"), encoded(mask, "PNG")
     with pytest.raises(BadPictureError, match="the picture is not an image in a known format"):

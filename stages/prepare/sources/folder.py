@@ -68,9 +68,9 @@ def check(settings: FolderSource) -> None:
     """Find the mistakes that show before a picture is decoded.
 
     Raises:
-        UserError: a folder can't be read, a pattern matches nothing, or both match a file.
+        UserError: as `examples`.
     """
-    _matched(settings)
+    splits(settings, pairs(settings), seed=0)
 
 
 def files(settings: FolderSource) -> Iterator[Path]:
@@ -87,11 +87,12 @@ def examples(settings: FolderSource, seed: int) -> dict[str, list[Example]]:
         seed: draws the pictures of a split that is given as a share.
 
     Raises:
-        UserError: names the files that have no partner, the pictures in two splits or in none, a
-            link that leads nowhere, or a folder that can't be read.
+        UserError: names the pattern that matches nothing, the files that both match or that have no
+            partner, the pictures in two splits or in none, a link that leads nowhere, or a folder
+            that can't be read.
     """
     root, colours = Path(settings.root), has_colours(settings)
-    found = pairs(settings)
+    found = pairs(settings, note=print)
     parts = splits(settings, found, seed)
     if unused := set(found).difference(*parts.values()):
         print(f"note: in no split: {_listed(sorted(pair.picture for pair in unused))}")
@@ -140,11 +141,15 @@ def _refused(reason: str) -> Decoding:
     return decode
 
 
-def pairs(settings: FolderSource) -> list[Pair]:
+def pairs(settings: FolderSource, note: Callable[[str], object] = lambda text: None) -> list[Pair]:
     """The pictures with their masks, sorted by path.
 
     Pictures and masks are matched by stem; if two pictures share a stem, by the folders that the
     patterns leave open and stem.
+
+    Args:
+        settings: of the data set.
+        note: is called with what is left out.
 
     Raises:
         UserError: as `examples`.
@@ -175,7 +180,7 @@ def pairs(settings: FolderSource) -> list[Pair]:
                 "dataset.bad_pictures to skip"
             )
     if spare:
-        print(f"note: no picture for {_listed(spare)}; {hint}")
+        note(f"note: no picture for {_listed(spare)}; {hint}")
     return [Pair(file, mask_of.get(key)) for file, key in pictures.items()]
 
 

@@ -35,7 +35,7 @@ def decode_picture(content: bytes) -> np.ndarray:
     Raises:
         BadPictureError: it does not decode, or has more than 8 bits a channel.
     """
-    return rgb(ImageOps.exif_transpose(open_image(content, "picture")))
+    return rgb(upright(open_image(content, "picture"), "picture"))
 
 
 def rgb(image: Image.Image) -> np.ndarray:
@@ -71,6 +71,23 @@ def open_image(content: bytes, what: str) -> Image.Image:
         # Pillow's readers can raise any exception on a damaged file.
         raise BadPictureError(f"the {what} does not decode: {error}") from None
     return image
+
+
+def upright(image: Image.Image, what: str) -> Image.Image:
+    """An opened picture turned as its EXIF orientation says.
+
+    Args:
+        image: to turn.
+        what: it is, `picture` or `mask`, for messages.
+
+    Raises:
+        BadPictureError: its EXIF data is damaged.
+    """
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:
+        # As its readers, Pillow's reader of EXIF can raise any exception.
+        raise BadPictureError(f"the EXIF data of the {what} is damaged: {error}") from None
 
 
 def scaled_size(size: Size, wanted: Size, mode: str) -> Size:

@@ -1,23 +1,18 @@
 """The variants of params.yaml, for what shows all of them."""
 
 from pathlib import Path
-from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import BaseModel
 
 from stages.shared.settings.reading import PARAMS_FILE, read
 from stages.shared.settings.section import Name
 
 
-def _coarse_to_fine(variants: dict[str, Any]) -> dict[str, Any]:
-    def place(name: str) -> tuple[int, bool, str]:
-        settings = variants[name]
-        return -settings.get("stride", 0), settings.get("train") == "network", name
+class Kind(BaseModel):
+    """What decides a variant's place among the others: its `stride`, and what it trains."""
 
-    return {name: variants[name] for name in sorted(variants, key=place)}
-
-
-Variants = Annotated[dict[Name, dict[str, Any]], AfterValidator(_coarse_to_fine)]
+    stride: int
+    train: str = "head"
 
 
 def variant_names(path: Path = PARAMS_FILE) -> list[str]:
@@ -26,6 +21,7 @@ def variant_names(path: Path = PARAMS_FILE) -> list[str]:
     Not in the order of the file: DVC compares mappings without it, so no output may follow it.
 
     Raises:
-        UserError: `variants` is missing or no mapping of names to settings.
+        UserError: `variants` is missing, or a variant has no stride.
     """
-    return list(read("variants", Variants, path))
+    found: dict[str, Kind] = read("variants", dict[Name, Kind], path)
+    return sorted(found, key=lambda n: (-found[n].stride, found[n].train == "network", n))

@@ -29,9 +29,13 @@ def ordered_map(
     cores = int(os.environ.get(THREADS) or len(os.sched_getaffinity(0)))
     under_way: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(cores) as pool:
-        for item in items:
-            under_way.append(pool.submit(function, item))
-            if len(under_way) > ahead * cores:
+        try:
+            for item in items:
+                under_way.append(pool.submit(function, item))
+                if len(under_way) > ahead * cores:
+                    yield under_way.popleft().result()
+            while under_way:
                 yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
+        finally:
+            # What was not begun when this is left early.
+            pool.shutdown(cancel_futures=True)

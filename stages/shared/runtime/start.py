@@ -1,6 +1,7 @@
 """The start of a process: of a stage, or of a command that is run by hand."""
 
 import ctypes
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +50,10 @@ def command(name: str, after_stop: str, setup: Callable[[], None] = lambda: None
         setup: is called before the module is imported.
     """
     keep_freed_memory()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Else what a command has started, in a session of its own, would go on.
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, lambda *_: sys.exit(f"stopped; {after_stop}"))
     with in_plain_words(lambda: f"stopped; {after_stop}"):
         setup()
         run: Callable[[], int | None] = import_module(f"commands.{name}.command").main

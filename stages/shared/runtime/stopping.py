@@ -90,7 +90,8 @@ def in_time(message: Callable[[], str]) -> Iterator[None]:
 def _act(number: int, frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt, and let the process clean up."""
     for writer in _watchers:
-        with suppress(BlockingIOError):
+        # It may be gone, or its pipe may be full.
+        with suppress(OSError):
             os.write(writer, ACTED)
     signal.default_int_handler(number, frame)
 

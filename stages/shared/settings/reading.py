@@ -47,8 +47,9 @@ def read(key: str, schema: Any, path: Path = PARAMS_FILE, default: Any = REQUIRE
 class OnceLoader(yaml.SafeLoader):
     """PyYAML takes the last of several keys of the same name; this refuses them, as DVC does."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The content of a mapping."""
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping as it stands in the file, before others are merged into it."""
+        node = super().compose_mapping_node(anchor)
         first: dict[tuple[str, str], int] = {}
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             line = key.start_mark.line + 1
@@ -58,7 +59,7 @@ class OnceLoader(yaml.SafeLoader):
                     f"{first[key.tag, key.value]}; remove one of them"
                 )
             first[key.tag, key.value] = line
-        return super().construct_mapping(node, deep)
+        return node
 
 
 def load(path: Path = PARAMS_FILE) -> dict[str, Any]:
