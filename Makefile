@@ -1,5 +1,5 @@
 # make demo | make pets | make sweep | make share | make predict | make app | make report
-# make reproduce | make check | make test | make coverage | make campaign | make benchmark | make soak | make docs
+# make reproduce | make check | make test | make coverage | make campaign | make everything | make benchmark | make soak | make docs
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +13,7 @@ TRIALS ?= 12
 OUT ?= predicted
 PICTURES ?=
 
-.PHONY: demo pets sweep share predict app report reproduce check test coverage campaign benchmark soak docs
+.PHONY: demo pets sweep share predict app report reproduce check test coverage campaign everything benchmark soak docs
 .PHONY: install
 
 demo: $(VENV)/installed
@@ -67,6 +67,10 @@ coverage: $(VENV)/tests-installed
 # The tests that can go on for any length of time, for longer.
 campaign: $(VENV)/tests-installed
 	CAMPAIGN=yes python -m pytest tests -m campaign
+
+# Both in one run.
+everything: $(VENV)/tests-installed
+	CAMPAIGN=yes python -m pytest tests
 
 benchmark: $(VENV)/installed
 	python -m benchmarks.run
