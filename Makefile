@@ -1,5 +1,6 @@
 # make demo | make pets | make sweep | make share | make predict | make app | make report
-# make reproduce | make check | make test | make coverage | make campaign | make everything | make benchmark | make soak | make docs
+# make reproduce | make check | make test | make coverage | make campaign | make everything
+# make benchmark | make soak | make docs
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,8 +14,8 @@ TRIALS ?= 12
 OUT ?= predicted
 PICTURES ?=
 
-.PHONY: demo pets sweep share predict app report reproduce check test coverage campaign everything benchmark soak docs
-.PHONY: install
+.PHONY: demo pets sweep share predict app report reproduce check test coverage campaign everything
+.PHONY: benchmark soak docs install
 
 demo: $(VENV)/installed
 	python -m stages.check
