@@ -38,9 +38,9 @@ sweep: $(VENV)/sweep-installed
 share: $(VENV)/installed
 	python -m commands.share
 
-# make predict PICTURES="photo.jpg folder" [VARIANT=fcn8s] [OUT=predicted]
+# make predict PICTURES="photo.jpg folder" [VARIANT=fcn8s] [OUT=predicted] [REPLACE=yes]
 predict: $(VENV)/installed
-	python -m commands.predict --variant $(VARIANT) --out $(OUT) $(PICTURES)
+	python -m commands.predict --variant $(VARIANT) --out $(OUT) $(if $(REPLACE),--replace) $(PICTURES)
 
 # reports/index.html: the results on a page; the folder reports/ can be zipped and mailed.
 report: $(VENV)/installed

@@ -32,8 +32,10 @@ KILLS = {
     "compare": 2,
     "export@fcn32s": 2,
 }
+# Of the heads and of the evaluations, one each.
+SPARED = ("train@fcn16s", "train@fcn8s", "evaluate@fcn8s-finetuned")
 if not CAMPAIGN:
-    KILLS = dict.fromkeys(KILLS, 1)
+    KILLS = {stage: 1 for stage in KILLS if stage not in SPARED}
 
 
 def outs(project: Project) -> dict[str, str]:
@@ -99,7 +101,7 @@ def test_wherever_it_is_killed_the_outs_are_whole_and_in_the_end_the_same(
     assert lock(project) == lock(built_project)
     assert len(killed) >= 0.75 * sum(KILLS.values())
     assert set(killed) == set(KILLS)
-    assert went_on >= sum(KILLS.values()) // 9
+    assert went_on >= max(1, sum(KILLS.values()) // 9)
 
 
 @pytest.fixture

@@ -86,15 +86,14 @@ def test_without_a_terminal_there_is_no_bar(run):
     assert "%|" not in run["stdout"] and "\r" not in run["stdout"]
 
 
-@pytest.mark.parametrize("stage", ["evaluate", "export"])
 def test_a_process_that_has_imported_nothing_before_prints_no_library_s_start_up(
-    stage: str, project: Project, monkeypatch
+    project: Project, monkeypatch
 ):
-    """TensorFlow's is that of every stage that runs a network; export has two runtimes more."""
+    """Export's: TensorFlow's, as of every stage that runs a network, and two runtimes' more."""
     # Imports of the tests set them too.
     for variable in (*backend.ENVIRONMENT, "TF_CPP_MIN_LOG_LEVEL"):
         monkeypatch.delenv(variable, raising=False)
-    done = project.run("python", "-m", f"stages.{stage}", "fcn32s", **COLD)
+    done = project.run("python", "-m", "stages.export", "fcn32s", **COLD)
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) == 1
 
