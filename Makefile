@@ -1,6 +1,6 @@
 # make demo | make pets | make sweep | make share | make predict | make app | make report
-# make reproduce | make check | make test | make coverage | make campaign | make everything
-# make benchmark | make soak | make docs
+# make reproduce | make check | make test | make coverage | make campaign | make benchmark
+# make soak | make docs
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +14,7 @@ TRIALS ?= 12
 OUT ?= predicted
 PICTURES ?=
 
-.PHONY: demo pets sweep share predict app report reproduce check test coverage campaign everything
+.PHONY: demo pets sweep share predict app report reproduce check test coverage campaign
 .PHONY: benchmark soak docs install
 
 demo: $(VENV)/installed
@@ -68,10 +68,6 @@ coverage: $(VENV)/tests-installed
 # The tests that can go on for any length of time, for longer.
 campaign: $(VENV)/tests-installed
 	CAMPAIGN=yes python -m pytest tests -m campaign
-
-# Both in one run.
-everything: $(VENV)/tests-installed
-	CAMPAIGN=yes python -m pytest tests
 
 benchmark: $(VENV)/installed
 	python -m benchmarks.run

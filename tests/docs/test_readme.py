@@ -46,7 +46,6 @@ NOT_RUN = {
     "make check": "it is run beside the tests",
     "make coverage": "it runs this test",
     "make campaign": "it takes long, and runs tests",
-    "make everything": "it takes long, and runs tests",
     "make pets": "it downloads a data set and weights, and needs a GPU",
     "dvc repro, Your own pictures": "the profile's backbone has ImageNet weights",
     "make app": "it serves until it is stopped; tests/commands/test_app.py opens its page",
