@@ -76,8 +76,8 @@ def predict(arguments: argparse.Namespace) -> int:
             folder has the masks of an earlier run.
     """
     found = tasks(arguments.pictures, arguments.out)
-    remove_former(arguments.out, arguments.replace)
     segmenter = Segmenter(arguments.variant, arguments.scale, arguments.tile)
+    remove_former(arguments.out, arguments.replace)
     try:
         failed = segment(segmenter, found, arguments)
     except OSError as error:
@@ -148,9 +148,9 @@ def remove_former(out: Path, replace: bool) -> None:
         )
     # A spreadsheet may have saved it in another encoding.
     with table.open(newline="", encoding="utf-8", errors="replace") as file:
-        header, *rows = csv.reader(file) or [[]]
-    if tuple(header[: len(COLUMNS)]) == COLUMNS:
-        for written in (out / name for row in rows for name in row[1:3] if name):
+        rows = list(csv.reader(file))
+    if rows and tuple(rows[0][: len(COLUMNS)]) == COLUMNS:
+        for written in (out / name for row in rows[1:] for name in row[1:3] if name):
             if written.resolve().is_relative_to(out.resolve()):
                 written.unlink(missing_ok=True)
     table.unlink()

@@ -285,6 +285,28 @@ def test_what_an_earlier_run_has_written_is_replaced_if_wanted_and_nothing_else(
     assert left == own | {"a.png", "a.overlay.jpg", "shares.csv", "classes.csv"}
 
 
+@pytest.mark.parametrize("table", ["", "picture,mask\na.png,own.png\n"])
+def test_a_table_that_is_empty_or_of_something_else_removes_no_mask(
+    table: str, built_project: Project, pictures: Path, tmp_path: Path
+):
+    (tmp_path / "own.png").write_bytes(b"mine")
+    (tmp_path / "shares.csv").write_text(table)
+    command = ("predict", "--variant", "fcn32s", "--out", str(tmp_path), "--replace")
+    built_project.command(*command, str(pictures / "a.png"))
+    assert (tmp_path / "own.png").read_bytes() == b"mine"
+    assert [row["mask"] for row in rows(tmp_path / "shares.csv")] == ["a.png"]
+
+
+def test_a_mistake_removes_no_mask_of_an_earlier_run(
+    built_project: Project, pictures: Path, tmp_path: Path
+):
+    command = ("predict", "--out", str(tmp_path), str(pictures / "a.png"))
+    built_project.command(*command, "--variant", "fcn32s")
+    done = built_project.command(*command, "--variant", "fcn4s", "--replace", check=False)
+    assert "'fcn4s' is not a trained variant" in done.stderr
+    assert (tmp_path / "a.png").exists()
+
+
 @pytest.mark.parametrize(("size", "far"), [((640, 640), True), ((100, 64), False)])
 def test_a_scale_far_from_that_of_the_training_is_noted_once(
     size: tuple[int, int], far: bool, built_project: Project, tmp_path: Path
