@@ -239,6 +239,16 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.5)
 
 
+def wait_until_runs(word: str, process: subprocess.Popen, folder: Path) -> None:
+    """Return once `process` has something running in a folder, with this word in its command."""
+
+    def runs_or_ended() -> bool:
+        return process.poll() is not None or any(word in run for run in processes_in(folder))
+
+    wait_until(runs_or_ended)
+    assert process.poll() is None
+
+
 def free_port() -> int:
     """A port of this machine at which nothing listens."""
     with socket.socket() as probe:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from commands.reproduce import command as reproduce
-from tests.conftest import CAMPAIGN, Project, copy_of, processes_in, wait_until
+from tests.conftest import CAMPAIGN, Project, copy_of, processes_in, wait_until_runs
 from tests.warm import COLD, COLD_DVC
 
 
@@ -63,13 +63,7 @@ def test_ctrl_c_leaves_nothing_behind(project: Project, tmp_path: Path):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     process = project.start("python", "-m", "commands.reproduce", TMPDIR=str(temporary), **COLD_DVC)
-
-    def runs_or_ended() -> bool:
-        runs = any("stages." in command for command in processes_in(temporary))
-        return runs or process.poll() is not None
-
-    wait_until(runs_or_ended)
-    assert process.poll() is None
+    wait_until_runs("stages.", process, temporary)
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate()
     assert process.returncode == 1

@@ -14,7 +14,16 @@ from optuna.distributions import CategoricalDistribution
 from commands.sweep import command as sweep
 from stages.shared.settings.reading import load
 from stages.train.settings import Train
-from tests.conftest import FAULTS, ROOT, Project, clone, copy_of, processes_in, wait_until
+from tests.conftest import (
+    FAULTS,
+    ROOT,
+    Project,
+    clone,
+    copy_of,
+    processes_in,
+    wait_until,
+    wait_until_runs,
+)
 from tests.warm import COLD_DVC
 
 # A value that the space does not have, and one of more digits than a trial's line shows.
@@ -156,13 +165,7 @@ def test_ctrl_c_ends_the_trial_that_runs_and_leaves_nothing(built_project: Proje
     before = project.workspace()
     command = ("python", "-m", "commands.sweep", "--variant=fcn8s", "--trials=2")
     process = project.start(*command, **COLD_DVC)
-
-    def trains_or_ended() -> bool:
-        trains = any("stages.train" in command for command in processes_in(project.folder))
-        return trains or process.poll() is not None
-
-    wait_until(trains_or_ended)
-    assert process.poll() is None
+    wait_until_runs("stages.train", process, project.folder)
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate()
     assert process.returncode == 1
