@@ -125,20 +125,19 @@ def decode_pair(image: bytes, mask: bytes, colours: bool = False, turn: bool = F
         BadPictureError: one of them does not decode, or their sizes differ.
     """
     opened, opened_mask = open_image(image, "picture"), open_image(mask, "mask")
-    doubts = ["jpeg"] if opened_mask.format == "JPEG" else []
+    jpeg, doubt = "jpeg" if opened_mask.format == "JPEG" else "", ""
     if turn:
-        opened, opened_mask, *doubt = _turned(opened, opened_mask)
-        doubts += doubt
+        opened, opened_mask, doubt = _turned(opened, opened_mask)
     if opened.size != opened_mask.size:
         sizes = ["{} x {}".format(*picture.size) for picture in (opened_mask, opened)]
         raise BadPictureError(f"the mask is {sizes[0]} pixels, its picture {sizes[1]}")
     labels = _packed_colours(opened_mask) if colours else _labels(opened_mask, _highest(mask))
-    return Decoded(rgb(opened), labels, tuple(doubts))
+    return Decoded(rgb(opened), labels, tuple(filter(None, (jpeg, doubt))))
 
 
-def _turned(image: Image.Image, mask: Image.Image) -> tuple[Any, ...]:
-    """A picture and its mask as their EXIF orientations say, or as far as that makes them fit;
-    behind them a doubt, if there is."""
+def _turned(image: Image.Image, mask: Image.Image) -> tuple[Image.Image, Image.Image, str]:
+    """A picture and its mask as their EXIF orientations say, or as far as that makes them fit, and
+    the doubt about that, or nothing."""
     turned, turned_mask = upright(image, "picture"), upright(mask, "mask")
     ways = [
         (turned, turned_mask, ""),
@@ -148,12 +147,12 @@ def _turned(image: Image.Image, mask: Image.Image) -> tuple[Any, ...]:
     ]
     fitting = [way for way in ways if way[0].size == way[1].size]
     if not fitting:
-        return turned, turned_mask
-    *pair, doubt = fitting[0]
+        return ways[0]
+    first, second, doubt = fitting[0]
     alike = image.getexif().get(ORIENTATION, 1) == mask.getexif().get(ORIENTATION, 1)
     if not doubt and not alike and image.size == turned.size and mask.size == turned_mask.size:
         doubt = "either"
-    return *pair, *filter(None, [doubt])
+    return first, second, doubt
 
 
 def _highest(mask: bytes) -> int:
