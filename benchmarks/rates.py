@@ -22,7 +22,8 @@ import numpy as np
 from keras import ops
 
 from stages.features.encoding import encode
-from stages.shared.networks import devices, fcn, precision, vgg
+from stages.shared.networks import backbones, devices, fcn, precision
+from stages.shared.networks.backbones import stride_of
 from stages.shared.networks.stored import on_stored
 from stages.shared.runtime import start
 from stages.train import standardised
@@ -57,7 +58,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All rates."""
     keras.utils.set_random_seed(0)
     policy = precision.policy(options.precision)
-    backbone = vgg.backbone(width=options.width, seed=0, dtype=policy)
+    backbone = backbones.build("vgg19", options.width, seed=0, dtype=policy)
     size = (options.image_size, options.image_size)
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (options.pictures, *size, 3), np.uint8)
@@ -126,7 +127,7 @@ class ArrayReader:
         self.masks = masks
         self.arrays: dict[str, np.ndarray] = {}
         for tap, values in taps.items():
-            self.arrays[tap], self.arrays[f"{tap}_step"] = encode(values)
+            self.arrays[tap], self.arrays[f"{tap}_scale"] = encode(values)
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -140,7 +141,11 @@ def train_head(
     stride: int, taps: dict[str, np.ndarray], masks: np.ndarray, options: argparse.Namespace
 ) -> dict[str, float]:
     """Train a head on all pictures as the pipeline does; its time and its losses."""
-    taps = {tap: taps[tap] for tap in fcn.taps_of(stride)}
+    taps = {
+        tap: taps[tap]
+        for tap in sorted(taps, key=stride_of, reverse=True)
+        if stride_of(tap) >= stride
+    }
     statistics = {tap: Statistics(x.mean((0, 1, 2)), x.std((0, 1, 2))) for tap, x in taps.items()}
     config = fcn.HeadConfig(
         stride=stride,
@@ -148,6 +153,7 @@ def train_head(
         classes=[str(number) for number in range(CLASSES)],
         image_size=masks.shape[1:],
         fit="stretch",
+        backbone="vgg19",
     )
     settings = Train(
         epochs=options.epochs,

@@ -12,10 +12,12 @@ import time
 import keras
 import numpy as np
 
-from stages.shared.networks import fcn, precision, vgg
+from stages.shared.networks import backbones, fcn, precision
+from stages.shared.networks.backbones import tap
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
 from stages.shared.runtime import start
+from stages.shared.runtime.paths import MODELS_DIR
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import Name, Precision
 from stages.train import fit
@@ -75,11 +77,17 @@ def main() -> None:
 
 def notebook_model(stride: int, classes: list[str]) -> keras.Model:
     """A frozen backbone, and a head on it."""
-    backbone = vgg.load(dtype=precision.policy(read("precision", Precision)))
+    policy = precision.policy(read("precision", Precision))
+    backbone = backbones.load(MODELS_DIR / "vgg19", policy)
     backbone.trainable = False
-    channels = {tap: backbone.output[tap].shape[-1] for tap in fcn.taps_of(stride)}
+    strides = [s for s in (32, 16, 8) if s >= stride]
     config = fcn.HeadConfig(
-        stride=stride, channels=channels, classes=classes, image_size=(0, 0), fit="stretch"
+        stride=stride,
+        channels={tap(s): backbone.output[tap(s)].shape[-1] for s in strides},
+        classes=classes,
+        image_size=(0, 0),
+        fit="stretch",
+        backbone="vgg19",
     )
     return fcn.network(backbone, fcn.head(config))
 

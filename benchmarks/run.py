@@ -90,7 +90,7 @@ def params(options: argparse.Namespace, pictures: int) -> dict[str, Any]:
         "shard_size": 512,
         "splits": splits,
     }
-    content["backbone"] |= {"weights": "random", "width": options.width}
+    content["backbones"]["vgg19"] |= {"weights": "random", "width": options.width}
     content["train"]["epochs"] = options.epochs
     content["variants"] = {name: content["variants"][name] for name in HEADS}
     content["export"]["variants"] = []
@@ -99,7 +99,8 @@ def params(options: argparse.Namespace, pictures: int) -> dict[str, Any]:
 
 def pipeline(workspace: Workspace) -> dict[str, Any]:
     """Cost of each stage up to the trained heads, each a process of its own."""
-    costs = {name: workspace.stage(name) for name in ("check", "prepare", "backbone", "features")}
+    costs = {name: workspace.stage(name) for name in ("check", "prepare")}
+    costs |= {name: workspace.stage(name, "vgg19") for name in ("backbone", "features")}
     for name in HEADS:
         costs[f"train@{name}"] = workspace.stage("train", name)
     return {
@@ -138,7 +139,7 @@ def sizes(workspace: Workspace, pictures: int) -> dict[str, Any]:
         "pictures": pictures,
         "records": workspace.size("data/records"),
         "features": workspace.size("data/features"),
-        "backbone": workspace.size("models/backbone"),
+        "backbone": workspace.size("models/vgg19"),
         "heads": workspace.size(*(f"models/{name}" for name in HEADS)),
     }
 

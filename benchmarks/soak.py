@@ -154,8 +154,8 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     draw_files(folder / "pictures", options.files)
     workspace.stage("check")
     found = [measured("prepare", workspace, options)]
-    workspace.stage("backbone")
-    found.append(measured("features", workspace, options))
+    workspace.stage("backbone", "vgg19")
+    found.append(measured("features@vgg19", workspace, options))
     found += [measured(f"train@{name}", workspace, options) for name in options.variants]
     found.append(measured("predict", workspace, options))
     kept = ("pictures", "files", "variants", "shard_size", "batch_size")
@@ -179,7 +179,7 @@ def params(options: argparse.Namespace) -> dict[str, Any]:
             "test": held_out,
         },
     }
-    content["backbone"]["width"] = WIDTH
+    content["backbones"] = {"vgg19": content["backbones"]["vgg19"] | {"width": WIDTH}}
     content["features"]["batch_size"] = options.batch_size
     once = {"epochs": 1, "batch_size": options.batch_size}
     content["train"] |= once

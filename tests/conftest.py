@@ -75,7 +75,7 @@ def encoded(pixels: np.ndarray, kind: str) -> bytes:
 
 
 def tiny_params(profile: Path = ROOT / "profiles/demo.yaml") -> dict:
-    """The demo's parameters, shrunk to a dozen small pictures and a narrow backbone."""
+    """The demo's parameters, shrunk to a dozen small pictures and one narrow backbone."""
     params = yaml.safe_load(profile.read_text())
     # `auto` takes bfloat16 where the processor has it, and then what is trained is another.
     params["precision"] = "float32"
@@ -84,7 +84,9 @@ def tiny_params(profile: Path = ROOT / "profiles/demo.yaml") -> dict:
         "shard_size": 4,
         "splits": {"train": 6, "validation": 3, "test": 3},
     }
-    params["backbone"]["width"] = 0.0625
+    params["backbones"] = {"vgg19": params["backbones"]["vgg19"] | {"width": 0.0625}}
+    on_vgg19 = {n: v for n, v in params["variants"].items() if v["backbone"] == "vgg19"}
+    params["variants"] = on_vgg19
     params["train"] |= {"epochs": 2, "batch_size": 1}
     params["variants"]["fcn8s-finetuned"] |= {"epochs": 1, "batch_size": 3}
     params["compare"]["pictures"] = 2

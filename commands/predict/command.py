@@ -95,7 +95,7 @@ def segment(segmenter: Segmenter, found: list[PictureTask], arguments: argparse.
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     write_classes(out / "classes.csv", segmenter.classes)
-    failed, warned = 0, arguments.scale is None
+    failed, told = 0, set[str]()
     with (
         (out / TABLE).open("w", newline="", encoding="utf-8") as file,
         bar(f"predict {arguments.variant}", len(found)) as progress,
@@ -109,15 +109,10 @@ def segment(segmenter: Segmenter, found: list[PictureTask], arguments: argparse.
                 progress.write(f"error: {batch.task.picture}: {batch.reason}", file=sys.stderr)
                 progress.update()
                 continue
-            times = segmenter.enlarged(batch[0].size)
-            if not (warned or 1 / FAR_SCALE <= times <= FAR_SCALE):
-                warned = True
-                progress.write(
-                    f"note: at --scale {arguments.scale:g} {batch[0].task.picture} is {times:.2g} "
-                    "times as large as the pictures in training; without --scale it is resized as "
-                    "they were",
-                    file=sys.stderr,
-                )
+            for kind, sentence in doubts(segmenter, arguments, batch[0]).items():
+                if kind not in told:
+                    told.add(kind)
+                    progress.write(f"note: {sentence}", file=sys.stderr)
             inputs = np.stack([picture.resized for picture in batch])
             masks = segmenter.class_maps(inputs, [picture.size for picture in batch])
             for picture, mask in zip(batch, masks, strict=True):
@@ -130,6 +125,24 @@ def segment(segmenter: Segmenter, found: list[PictureTask], arguments: argparse.
             file.flush()
             progress.update(len(batch))
     return failed
+
+
+def doubts(segmenter: Segmenter, arguments: argparse.Namespace, loaded: Loaded) -> dict[str, str]:
+    """What may be wrong with the mask of a picture: a sentence, by its kind."""
+    found, picture = {}, loaded.task.picture
+    times = segmenter.enlarged(loaded.size)
+    if arguments.scale is not None and not 1 / FAR_SCALE <= times <= FAR_SCALE:
+        found["scale"] = (
+            f"at --scale {arguments.scale:g} {picture} is {times:.2g} times as large as the "
+            "pictures in training; without --scale it is resized as they were"
+        )
+    if not segmenter.exact and max(loaded.resized.shape) > segmenter.tile:
+        found["tiles"] = (
+            f"{arguments.variant} looks further than a tile of {picture}, so its tiles overlap "
+            "and are blended, and the mask is not quite that of the picture in one piece; a "
+            "larger --tile avoids it"
+        )
+    return found
 
 
 def remove_former(out: Path, replace: bool) -> None:

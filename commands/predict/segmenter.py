@@ -13,14 +13,19 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from commands.predict.reach import reach
 from stages.shared.formats import pictures
 from stages.shared.formats.pictures import Size
-from stages.shared.networks import fcn, precision, vgg
+from stages.shared.networks import fcn, precision
+from stages.shared.networks.families.preprocessing import COARSEST_STRIDE
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import MODELS_DIR
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import Precision
 
+# Read around a tile of a network that sees more than a tile, in pixels; tiles then overlap by twice
+# as much.
+BLENDED = 256
 # Side of the largest picture that goes through the network in one piece, in pixels.
 TILE = 1536
 
@@ -61,6 +66,7 @@ class Segmenter:
 
     Attributes:
         classes: their names.
+        exact: whether tiles give what the picture in one piece would.
 
     Raises:
         UserError: there is no such variant, or the tile is too small.
@@ -78,17 +84,18 @@ class Segmenter:
             raise UserError(f"{variant!r} is not a trained variant; models/ has {known}")
         self.scale, self.head = scale, fcn.load_head_config(folder)
         self.classes = self.head.classes
-        backbone_dir = vgg.backbone_dir(folder)
-        self.margin = vgg.reach(vgg.load_config(backbone_dir).network)
-        self.core = (tile - 2 * self.margin) // vgg.COARSEST_STRIDE * vgg.COARSEST_STRIDE
+        policy = precision.policy(read("precision", Precision))
+        self.network = fcn.load_network(folder, policy)
+        far = reach(self.network)
+        self.exact = far is not None and 2 * far < tile
+        self.margin = far if far is not None and self.exact else BLENDED
+        self.core = (tile - 2 * self.margin) // COARSEST_STRIDE * COARSEST_STRIDE
         self.tile = self.core + 2 * self.margin
         if self.core <= 0:
             raise UserError(
                 f"a tile of {tile} pixels is too small: it must cover {self.margin} pixels to "
-                f"each side of what is kept; use {2 * self.margin + vgg.COARSEST_STRIDE} or more"
+                f"each side of what is kept; use {2 * self.margin + COARSEST_STRIDE} or more"
             )
-        policy = precision.policy(read("precision", Precision))
-        self.network = fcn.load_network(folder, policy)
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """The class map, uint8 (height, width), of a picture, uint8 (height, width, 3)."""
@@ -126,6 +133,8 @@ class Segmenter:
     def _in_tiles(self, picture: np.ndarray, size: Size) -> np.ndarray:
         """Segment a picture that is too large for one piece."""
         wanted = picture.shape[:2]
+        if not self.exact:
+            return class_map(self._blended(picture), size)
         # The logits of all of it are needed only if they are to be resized.
         whole = None if size == wanted else np.empty((*wanted, len(self.classes)), np.float32)
         labels = np.empty(wanted, np.uint8)
@@ -136,6 +145,33 @@ class Segmenter:
             else:
                 whole[tile.kept] = logits
         return labels if whole is None else class_map(whole, size)
+
+    def _blended(self, picture: np.ndarray) -> np.ndarray:
+        """A picture's logits, float32 (height, width, classes): the tiles' mean by `window`."""
+        size = picture.shape[:2]
+        logits = np.zeros((*size, len(self.classes)), np.float32)
+        weights = np.zeros((*size, 1), np.float32)
+        for tile in tiles(size, self.core, self.margin):
+            share = window(tile, size, self.margin)
+            logits[tile.read] += self.network.predict_on_batch(picture[tile.read][None])[0] * share
+            weights[tile.read] += share
+        return logits / weights
+
+
+def window(tile: Tile, size: Size, margin: int) -> np.ndarray:
+    """What a tile counts for at each of its pixels, float32 (height, width, 1).
+
+    1 in its middle, falling to 0 over the 2 * `margin` pixels that it shares with a neighbour, but
+    not towards the sides of the picture, of (height, width) `size`.
+    """
+    sides = []
+    for part, length in zip(tile.read, size, strict=True):
+        places = np.arange(part.start, part.stop) + 0.5
+        before = np.inf if part.start == 0 else (places - part.start) / (2 * margin)
+        after = np.inf if part.stop == length else (part.stop - places) / (2 * margin)
+        sides.append(np.minimum(np.ones_like(places), np.minimum(before, after)))
+    rows, columns = sides
+    return (rows[:, None] * columns)[..., None].astype(np.float32)
 
 
 def tiles(size: Size, core: int, margin: int) -> Iterator[Tile]:

@@ -145,8 +145,9 @@ def require_inputs(variant: str) -> None:
     Raises:
         UserError: what the variant is trained on is not there, or not up to date.
     """
-    parent = read(f"variants.{variant}", Variant).parent
-    target = "features" if parent == "backbone" else f"train@{parent}"
+    settings = read(f"variants.{variant}", Variant)
+    backbone, parent = settings.backbone, settings.parent
+    target = f"features@{backbone}" if parent == backbone else f"train@{parent}"
     printed = output("dvc", "status", "--json", "--with-deps", target)
     # It follows params.yaml as a whole, and nothing follows from it.
     if changed := sorted(set(json.loads(printed)) - {"check"}):

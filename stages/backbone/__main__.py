@@ -1,6 +1,6 @@
-"""`python -m stages.backbone`, as dvc.yaml calls it."""
+"""`python -m stages.backbone BACKBONE`, as dvc.yaml calls it."""
 
 from stages.shared.networks import backend
 from stages.shared.runtime import start
 
-start.stage("backbone", setup=backend.configure)
+start.stage("backbone", "BACKBONE", setup=backend.configure)

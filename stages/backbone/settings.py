@@ -1,28 +1,81 @@
-"""Section `backbone` of params.yaml."""
+"""Section `backbones` of params.yaml."""
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from stages.shared.settings.section import Section, Text
 
+# The entries of `stages.shared.networks.families.table.NETWORKS`.
+NetworkName = Literal[
+    "convnext_base",
+    "convnext_large",
+    "convnext_small",
+    "convnext_tiny",
+    "convnext_xlarge",
+    "densenet121",
+    "densenet169",
+    "densenet201",
+    "efficientnet_b0",
+    "efficientnet_b1",
+    "efficientnet_b2",
+    "efficientnet_b3",
+    "efficientnet_b4",
+    "efficientnet_b5",
+    "efficientnet_b6",
+    "efficientnet_b7",
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+    "efficientnet_v2_b0",
+    "efficientnet_v2_b1",
+    "efficientnet_v2_b2",
+    "efficientnet_v2_b3",
+    "efficientnet_v2_l",
+    "efficientnet_v2_m",
+    "efficientnet_v2_s",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    "resnet101",
+    "resnet152",
+    "resnet50",
+    "vgg16",
+    "vgg19",
+]
+# Those that can be built with a share of their channels.
+NARROWING = ("vgg16", "vgg19")
+
+
+def _ascending(strides: list[int]) -> list[int]:
+    if len(set(strides)) < len(strides):
+        raise ValueError(f"it names a stride twice: {strides}")
+    return sorted(strides)
+
+
+Strides = Annotated[list[Literal[4, 8, 16, 32]], Field(min_length=1), AfterValidator(_ascending)]
+
 
 class Backbone(Section):
-    """The frozen network whose activations the heads are trained on.
+    """A network whose activations heads are trained on.
 
     Attributes:
-        network: an entry of `stages.shared.networks.vgg.NETWORKS`.
-        weights: `imagenet`, `random` (He-normal, from `seed`), or a path to the file that
-            keras.applications publishes.
-        width: share of the published number of channels; below 1 only with random weights.
+        network: keras.applications has it, but for EfficientNet-Lite, which has neither
+            squeeze-and-excite nor swish.
+        weights: `imagenet`, `random` (from `seed`), or a path to the published file.
+        width: share of the published number of channels, of a VGG with random weights.
+        strides: of the taps that are stored, in pixels; a head reads those from its own on.
     """
 
-    network: Literal["vgg19"]
+    network: NetworkName
     weights: Text
-    width: Annotated[float, Field(strict=False, gt=0, le=1)]
+    width: Annotated[float, Field(strict=False, gt=0, le=1)] = 1.0
+    strides: Strides = Field(default=[8, 16, 32])
 
     @model_validator(mode="after")
     def _narrow_only_if_random(self) -> Self:
+        if self.width < 1 and self.network not in NARROWING:
+            raise ValueError(f"width {self.width} needs a VGG; {self.network} needs width: 1.0")
         if self.width < 1 and self.weights != "random":
             raise ValueError(
                 f"width {self.width} needs weights: random; "

@@ -17,8 +17,8 @@ from stages.shared.settings.reading import PARAMS_FILE, load
 from stages.shared.settings.section import Name, Precision, Section, Seed
 from stages.train.settings import Train, Variant
 
-# Folders of models/ and reports/ that are no variant's.
-RESERVED_NAMES = ("backbone", "comparison", "dataset", "export", "gallery", "vega")
+# Folders of models/ and reports/ that are no backbone's and no variant's.
+RESERVED_NAMES = ("comparison", "dataset", "export", "gallery", "vega")
 
 
 class Params(Section):
@@ -27,7 +27,7 @@ class Params(Section):
     Attributes:
         seed: of all random numbers: pictures of the demo, splits by fraction, initial weights,
             order of the batches, dropout, augmentation.
-        precision: Keras dtype policy of the backbone; `auto`: bfloat16 or float16 where the
+        precision: Keras dtype policy of the backbones; `auto`: bfloat16 or float16 where the
             hardware is fast at it, float32 else.
         engine: where `prepare` and `features` make their shards: `local`, this machine, or `ray`, a
             cluster. The outputs are the same.
@@ -36,7 +36,7 @@ class Params(Section):
     seed: Seed
     precision: Precision
     dataset: AnySource
-    backbone: Backbone
+    backbones: Annotated[dict[Name, Backbone], Field(min_length=1)]
     features: FeaturesSettings
     train: Train
     variants: Annotated[dict[Name, Variant], Field(min_length=1)]
@@ -47,10 +47,37 @@ class Params(Section):
     ray: Ray = Ray()
 
     @model_validator(mode="after")
+    def _names_are_free(self) -> Self:
+        for section, names in (("backbones", self.backbones), ("variants", self.variants)):
+            for name in RESERVED_NAMES:
+                if name in names:
+                    raise ValueError(f"{section}.{name}: the name is taken; use another")
+        if both := sorted(set(self.backbones) & set(self.variants)):
+            raise ValueError(
+                f"variants.{both[0]} has the name of a backbone, and both would be models/"
+                f"{both[0]}/; rename one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _variants_stand_on_backbones(self) -> Self:
+        for name, variant in self.variants.items():
+            where = f"variants.{name}"
+            if variant.backbone not in self.backbones:
+                raise ValueError(
+                    f"{where}.backbone is {variant.backbone!r}, which is not a backbone; use one "
+                    f"of {', '.join(self.backbones)}"
+                )
+            strides = self.backbones[variant.backbone].strides
+            if variant.stride not in strides:
+                raise ValueError(
+                    f"{where}.stride is {variant.stride}, but backbones.{variant.backbone}.strides "
+                    f"is {strides}; use one of these, or add it there"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _parents_are_coarser(self) -> Self:
-        for name in RESERVED_NAMES:
-            if name in self.variants:
-                raise ValueError(f"variants.{name}: the name is taken; use another")
         for name, variant in self.variants.items():
             where = f"variants.{name}"
             if variant.train == "head" and "augmentation" in variant.model_fields_set:
@@ -58,13 +85,14 @@ class Params(Section):
                     f"{where}.augmentation needs train: network; "
                     "a head is trained on activations, not on pictures"
                 )
-            if variant.parent == "backbone":
+            if variant.parent == variant.backbone:
                 continue
-            if variant.parent not in self.variants:
-                known = ", ".join(["backbone", *(v for v in self.variants if v != name)])
+            siblings = [n for n, v in self.variants.items() if v.backbone == variant.backbone]
+            if variant.parent not in siblings:
+                known = ", ".join([variant.backbone, *(n for n in siblings if n != name)])
                 raise ValueError(
-                    f"{where}.parent is {variant.parent!r}, which is not a variant; "
-                    f"use one of {known}"
+                    f"{where}.parent is {variant.parent!r}, which is neither the variant's "
+                    f"backbone nor a variant on it; use one of {known}"
                 )
             ancestors = [name]
             while (parent := self.variants[ancestors[-1]].parent) in self.variants:
@@ -72,13 +100,14 @@ class Params(Section):
                     cycle = " -> ".join([*ancestors, parent])
                     raise ValueError(
                         f"{where}.parent makes a cycle ({cycle}); "
-                        "set the parent of one of them to backbone"
+                        f"set the parent of one of them to {variant.backbone}"
                     )
                 ancestors.append(parent)
             if variant.train == "head" and self.variants[variant.parent].train == "network":
                 raise ValueError(
                     f"{where}.parent is {variant.parent}, which has a backbone of its own; "
-                    "data/features/ comes from the shared backbone, so a child needs train: network"
+                    f"data/features/{variant.backbone}/ comes from models/{variant.backbone}/, so "
+                    "a child needs train: network"
                 )
             if self.variants[variant.parent].stride < variant.stride:
                 raise ValueError(

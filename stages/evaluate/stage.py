@@ -1,6 +1,6 @@
 """Stage `evaluate@VARIANT`: a trained variant, measured on the held-out split.
 
-    models/VARIANT/, data/features/ or data/records/ -> reports/VARIANT/{metrics.json,
+    models/VARIANT/, data/features/BACKBONE/ or data/records/ -> reports/VARIANT/{metrics.json,
                                                         confusion.csv}, data/evaluation/VARIANT/
 
 A head reads the features of the split, which were computed with the others; a variant with a
@@ -22,7 +22,7 @@ from stages.evaluate.settings import Evaluate
 from stages.shared.formats import predictions
 from stages.shared.formats.features import FeatureReader, Features
 from stages.shared.formats.predictions import Summary
-from stages.shared.networks import fcn, precision, vgg
+from stages.shared.networks import fcn, precision
 from stages.shared.networks.stored import on_stored
 from stages.shared.records.dataset import IGNORED, Dataset
 from stages.shared.records.shards import PictureReader
@@ -31,7 +31,7 @@ from stages.shared.results.scores import Scores
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import bar, counted
 from stages.shared.runtime.errors import UserError
-from stages.shared.runtime.paths import EVALUATION_DIR, MODELS_DIR, REPORTS_DIR
+from stages.shared.runtime.paths import EVALUATION_DIR, FEATURES_DIR, MODELS_DIR, REPORTS_DIR
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import Precision
 
@@ -88,12 +88,13 @@ def model_and_reader(name: str, split: str) -> tuple[keras.Model, FeatureReader 
             f"{folder}/ has the classes {', '.join(head.classes)}, data/records/ has "
             f"{', '.join(dataset.classes)}; `dvc repro` trains it again"
         )
-    if (folder / vgg.OWN_BACKBONE).exists():
+    if not head.frozen:
         return fcn.load_network(folder, policy), PictureReader(dataset, split)
-    features = Features.load()
-    features.require_backbone(head.backbone, folder)
+    features = Features.load(head.backbone)
+    features.require_backbone(head.backbone_weights, folder)
     model = fcn.load_head(folder, features.image_size)
-    return on_stored(model), FeatureReader(features, split, list(model.input))
+    stored = FEATURES_DIR / head.backbone
+    return on_stored(model), FeatureReader(stored, features, split, list(model.input))
 
 
 def evaluate(name: str) -> str:

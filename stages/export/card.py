@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from stages.export.formats import FORMATS
 from stages.shared.formats.training import Training
-from stages.shared.networks import vgg
-from stages.shared.networks.vgg import BackboneConfig
+from stages.shared.networks.backbones import BackboneConfig
+from stages.shared.networks.families.table import NETWORKS
 from stages.shared.records.dataset import Dataset
 from stages.shared.results.overlay import hex_colours
 from stages.shared.results.pages import markdown, render
@@ -77,7 +77,7 @@ def model_card(card: Card) -> str:
         data=_settings(dataset.source.items()),
         metrics=markdown(["measure", "value"], metrics),
         training=_settings([parent, ("seed", card.training.seed), *others]),
-        licence=vgg.NETWORKS[card.backbone.network].licence,
+        licence=NETWORKS[card.backbone.network].licence,
     )
 
 

@@ -21,9 +21,10 @@ import tf2onnx
 from keras import KerasTensor, layers, ops
 from onnx import numpy_helper
 
-from stages.shared.networks import backend, fcn, vgg
+from stages.shared.networks import backbones, backend, fcn
+from stages.shared.networks.backbones import BackboneConfig
+from stages.shared.networks.families.table import NETWORKS
 from stages.shared.networks.fcn import HeadConfig
-from stages.shared.networks.vgg import BackboneConfig
 
 Maps = dict[str, np.ndarray]
 Runtime = Callable[[np.ndarray], Maps]
@@ -70,14 +71,19 @@ def exportable(network: keras.Model) -> keras.Model:
     return keras.Model(pictures, ClassMaps(name="class_maps")(network(pictures)), name="fcn")
 
 
-def thin(backbone: BackboneConfig, head: HeadConfig) -> keras.Model:
-    """The same layers with few channels and random weights, no two of which are equal."""
-    taps = vgg.backbone(backbone.network, THIN_WIDTH)
+def thin(model: keras.Model, backbone: BackboneConfig, head: HeadConfig) -> keras.Model:
+    """The same layers with few channels and random weights, no two of which are equal.
+
+    The model itself, if its network can't be narrowed.
+    """
+    if not NETWORKS[backbone.network].narrows:
+        return model
+    taps = backbones.build(backbone.network, THIN_WIDTH, backbone.strides)
     channels = {tap: taps.output[tap].shape[-1] for tap in head.channels}
-    model = exportable(fcn.network(taps, fcn.head(head.model_copy(update={"channels": channels}))))
+    narrow = exportable(fcn.network(taps, fcn.head(head.model_copy(update={"channels": channels}))))
     random = np.random.default_rng(0)
-    model.set_weights([random.normal(size=w.shape) for w in model.get_weights()])
-    return model
+    narrow.set_weights([random.normal(size=w.shape) for w in narrow.get_weights()])
+    return narrow
 
 
 def write_saved_model(
@@ -124,7 +130,8 @@ def write_onnx(model: keras.Model, thin: keras.Model, classes: list[str], file: 
         warnings.simplefilter("ignore", FutureWarning)
         thin.export(str(file), format="onnx", verbose=False)
     converted = onnx.load(str(file))
-    replace_weights(converted.graph, thin.get_weights(), model.get_weights())
+    if thin is not model:
+        replace_weights(converted.graph, thin.get_weights(), model.get_weights())
     # The sizes of intermediate results, which no longer hold.
     del converted.graph.value_info[:]
     for value in (*converted.graph.input, *converted.graph.output):

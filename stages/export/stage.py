@@ -1,7 +1,6 @@
 """Stage `export@VARIANT`: a trained variant as one network, in every format of `export.formats`.
 
-    models/VARIANT/, models/backbone/ -> models/export/VARIANT/{saved_model/, model.onnx,
-                                                               model.tflite, README.md}
+    models/VARIANT/ -> models/export/VARIANT/{saved_model/, model.onnx, model.tflite, README.md}
 
 Each format is loaded back by its own runtime and must agree with the pipeline's network, in
 float32, on pictures of three sizes.
@@ -20,7 +19,7 @@ from stages.export.formats import FORMATS, Runtime
 from stages.export.settings import Formats
 from stages.shared.formats.pictures import Size, resize_picture
 from stages.shared.formats.training import SETTINGS_FILE, Training
-from stages.shared.networks import backend, fcn, vgg
+from stages.shared.networks import backbones, backend, fcn
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
 from stages.shared.runtime import outputs
@@ -54,13 +53,13 @@ def export(name: str) -> str:
     network = fcn.load_network(folder)
     dataset, split = Dataset.load(), read("evaluate.split", Split)
     wanted = read("export.formats", Formats)
-    need = len(wanted) * vgg.weight_bytes(network)
+    need = len(wanted) * backbones.weight_bytes(network)
     with outputs.writing(EXPORT_DIR / name, need=need) as staging:
         target = staging.folder(EXPORT_DIR / name)
         samples = [segmented(network, pictures) for pictures in resized_pictures(dataset, split)]
         model = formats.exportable(network)
         head = fcn.load_head_config(folder)
-        thin = formats.thin(vgg.load_config(vgg.backbone_dir(folder)), head)
+        thin = formats.thin(model, backbones.load_config(folder / backbones.BACKBONE_FOLDER), head)
         for key in wanted:
             written = FORMATS[key]
             written.write(model, thin, head.classes, target / written.path)
@@ -78,7 +77,7 @@ def describe(
     return Card(
         name=name,
         training=Training.read(MODELS_DIR / name / SETTINGS_FILE),
-        backbone=vgg.load_config(vgg.backbone_dir(MODELS_DIR / name)),
+        backbone=backbones.load_config(MODELS_DIR / name / backbones.BACKBONE_FOLDER),
         parameters=network.count_params(),
         dataset=dataset,
         split=split,

@@ -1,6 +1,6 @@
-"""`python -m stages.features`, as dvc.yaml calls it."""
+"""`python -m stages.features BACKBONE`, as dvc.yaml calls it."""
 
 from stages.shared.networks import backend
 from stages.shared.runtime import start
 
-start.stage("features", setup=backend.configure)
+start.stage("features", "BACKBONE", setup=backend.configure)

@@ -14,22 +14,24 @@ STEPS = 255
 
 
 def encode(activations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Activations, float32 (pictures, height, width, channels), none negative, in steps.
+    """Activations, float32 (pictures, height, width, channels), in steps.
 
     Returns:
-        uint8 of the same shape, and the size of a step, float32 (pictures, channels): activations
-        are about the one times the other.
+        uint8 of the same shape, and float32 (pictures, 2, channels), the lowest activation and the
+        size of a step: activations are about the lowest and so many steps.
     """
-    steps = activations.max(axis=(1, 2)) / np.float32(STEPS)
-    per_unit = np.divide(1, steps, out=np.zeros_like(steps), where=steps > 0)
-    return np.rint(activations * per_unit[:, None, None]).astype(np.uint8), steps
+    lowest = activations.min(axis=(1, 2))
+    step = (activations.max(axis=(1, 2)) - lowest) / np.float32(STEPS)
+    per_unit = np.divide(1, step, out=np.zeros_like(step), where=step > 0)
+    steps = (activations - lowest[:, None, None]) * per_unit[:, None, None]
+    return np.rint(steps).astype(np.uint8), np.stack([lowest, step], axis=1)
 
 
 def sizes(shapes: Mapping[str, tuple[int, int, int]], image_size: tuple[int, int]) -> int:
     """Bytes that the features of one picture take, by the taps' shapes."""
     pixels = image_size[0] * image_size[1]
-    step_bytes = np.dtype(np.float32).itemsize
-    return pixels + sum(h * w * c + step_bytes * c for h, w, c in shapes.values())
+    scale_bytes = 2 * np.dtype(np.float32).itemsize
+    return pixels + sum(h * w * c + scale_bytes * c for h, w, c in shapes.values())
 
 
 class ShardWriter:
@@ -49,9 +51,9 @@ class ShardWriter:
     def append(self, taps: Mapping[str, np.ndarray], masks: np.ndarray) -> None:
         """Write a batch: activations as `encode` takes them, and masks, uint8."""
         for tap, activations in taps.items():
-            values, steps = encode(activations)
+            values, scale = encode(activations)
             self._write(tap, values)
-            self._write(f"{tap}_step", steps)
+            self._write(f"{tap}_scale", scale)
         self._write("mask", masks)
 
     def close(self) -> dict[str, str]:

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from stages.features.encoding import ShardWriter
 from stages.shared.manifest import Part
-from stages.shared.networks import precision, vgg
-from stages.shared.networks.vgg import BackboneConfig
+from stages.shared.networks import backbones, precision
+from stages.shared.networks.backbones import BackboneConfig
 from stages.shared.records import shards
 from stages.shared.records.dataset import Shard
 from stages.shared.runtime.errors import UserError
@@ -65,7 +65,7 @@ class ComputedShard(Part):
         moments: of each tap, if it is of the training split.
     """
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     moments: dict[str, Moments]
 
 
@@ -75,6 +75,7 @@ def compute_shard(
     shard: Shard,
     image_size: tuple[int, int],
     batch_size: int,
+    where: Path,
     config: BackboneConfig,
     policy: str,
     folder: Path,
@@ -88,7 +89,8 @@ def compute_shard(
         shard: of records.
         image_size: (height, width) of its pictures.
         batch_size: pictures at once.
-        config: of the stored backbone.
+        where: the backbone is stored.
+        config: of it.
         policy: Keras dtype policy that it runs under.
         folder: where the features are written.
         tick: is called with the number of finished pictures.
@@ -96,7 +98,7 @@ def compute_shard(
     Raises:
         UserError: a file is damaged, or an activation is not finite.
     """
-    backbone = stored_backbone(config, policy)
+    backbone = stored_backbone(where, config, policy)
     writer = ShardWriter(folder, split, number, shard.pictures)
     moments: dict[str, Moments] = {}
     for batch in shards.batches(shard, image_size, batch_size):
@@ -116,8 +118,9 @@ def require_finite(taps: Mapping[str, np.ndarray], names: Sequence[str], policy:
         UserError: names the tap, the first such picture and the way out.
     """
     for tap, values in taps.items():
-        # The largest is what it is stored by; it is not finite if any is not.
-        finite = np.isfinite(values.max(axis=(1, 2, 3)))
+        axes = (1, 2, 3)
+        # It is not finite if any activation is not.
+        finite = np.isfinite(values.max(axes) - values.min(axes))
         if not finite.all():
             raise UserError(
                 f"the activations of {tap} on {names[finite.argmin()]} are not finite under "
@@ -127,14 +130,14 @@ def require_finite(taps: Mapping[str, np.ndarray], names: Sequence[str], policy:
 
 
 @lru_cache(maxsize=1)
-def stored_backbone(config: BackboneConfig, policy: str) -> keras.Model:
+def stored_backbone(where: Path, config: BackboneConfig, policy: str) -> keras.Model:
     """The stored backbone, loaded once for all shards of a process.
 
     Raises:
         UserError: a file is damaged.
     """
     # On a worker of a cluster, nothing has set up the hardware yet.
-    return vgg.load(dtype=precision.policy(policy))
+    return backbones.load(where, precision.policy(policy))
 
 
 def run(backbone: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:

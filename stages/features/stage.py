@@ -1,6 +1,6 @@
-"""Stage `features`: the frozen backbone's activations on every picture, computed once.
+"""Stage `features@BACKBONE`: the frozen backbone's activations on every picture, computed once.
 
-    data/records/*.tfrecord -> backbone -> data/features/*.npy, features.json
+    data/records/*.tfrecord, models/BACKBONE/ -> data/features/BACKBONE/{*.npy, features.json}
 
 The keras.io example runs the frozen backbone in every step of every epoch of every variant. Its
 output never changes, so here it runs once per picture. One batch is in memory at a time.
@@ -8,6 +8,7 @@ output never changes, so here it runs once per picture. One batch is in memory a
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 from stages.features.encoding import sizes
 from stages.features.settings import FeaturesSettings
@@ -15,40 +16,41 @@ from stages.features.shard import ComputedShard, Moments, compute_shard, stored_
 from stages.shared.engines import choice, engine
 from stages.shared.engines.engine import ShardTask
 from stages.shared.formats.features import FEATURES_FILE, Features, FeatureShard, Tap
-from stages.shared.networks import precision, vgg
-from stages.shared.networks.vgg import BackboneConfig
+from stages.shared.networks import backbones, precision
+from stages.shared.networks.backbones import CONFIG_FILE, WEIGHTS_FILE, BackboneConfig
 from stages.shared.records.dataset import Dataset
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import bar, counted, size
-from stages.shared.runtime.paths import BACKBONE_DIR, FEATURES_DIR, RECORDS_DIR
+from stages.shared.runtime.paths import FEATURES_DIR, MODELS_DIR, RECORDS_DIR
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import SPLITS, Precision
 
 
-def features() -> str:
-    """Run the backbone over all splits and store its taps, their statistics and the masks.
+def features(name: str) -> str:
+    """Run the backbone `name` over all splits; store its taps, their statistics and the masks.
 
     Raises:
         UserError: a file is damaged, or the features do not fit on the disk.
     """
     settings = read("features", FeaturesSettings)
     policy = precision.policy(read("precision", Precision))
-    dataset, config = Dataset.load(), vgg.load_config()
-    shapes = vgg.tap_shapes(stored_backbone(config, policy), dataset.image_size)
+    where, out = MODELS_DIR / name, FEATURES_DIR / name
+    dataset, config = Dataset.load(), backbones.load_config(where)
+    shapes = backbones.tap_shapes(stored_backbone(where, config, policy), dataset.image_size)
     pictures = sum(dataset.pictures(split) for split in SPLITS)
     need = pictures * sizes(shapes, dataset.image_size)
     made_from = outputs.origin(settings, policy, dataset, config)
 
     with (
-        outputs.writing(FEATURES_DIR, made_from=made_from, need=need) as staging,
+        outputs.writing(out, made_from=made_from, need=need) as staging,
         choice.running() as chosen,
     ):
-        folder = staging.folder(FEATURES_DIR)
+        folder = staging.folder(out)
         moments: dict[str, Moments] = {}
         shards: dict[str, list[FeatureShard]] = {}
         for split in SPLITS:
-            with bar(f"features {split}", dataset.pictures(split)) as progress:
-                todo = tasks(dataset, split, settings.batch_size, config, policy)
+            with bar(f"{name} {split}", dataset.pictures(split)) as progress:
+                todo = tasks(dataset, split, settings.batch_size, where, config, policy)
                 made = engine.parts(todo, ComputedShard, chosen, staging, folder, progress.update)
                 computed = list(made)
             for part in computed:
@@ -62,21 +64,27 @@ def features() -> str:
             ]
         Features(
             records=dataset.digest,
-            backbone=config.weights,
+            backbone_weights=config.weights,
             precision=policy,
             image_size=dataset.image_size,
             classes=dataset.classes,
             taps={
-                tap: Tap(shape=shapes[tap], mean=found.mean, deviation=found.deviation)
-                for tap, found in moments.items()
+                tap: Tap(shape=shape, mean=moments[tap].mean, deviation=moments[tap].deviation)
+                for tap, shape in shapes.items()
             },
             shards=shards,
         ).write(folder / FEATURES_FILE)
-    return f"features: {', '.join(shapes)} of {counted(pictures, 'picture')}, {size(FEATURES_DIR)}"
+    taps = ", ".join(f"{shape[-1]} channels at {tap}" for tap, shape in shapes.items())
+    return f"{name}: {taps}, of {counted(pictures, 'picture')}, {size(out)}"
 
 
 def tasks(
-    dataset: Dataset, split: str, batch_size: int, config: BackboneConfig, policy: str
+    dataset: Dataset,
+    split: str,
+    batch_size: int,
+    where: Path,
+    config: BackboneConfig,
+    policy: str,
 ) -> Iterator[ShardTask[ComputedShard]]:
     """A task for each shard of a split, in order."""
     for number, shard in enumerate(dataset.shards[split]):
@@ -84,8 +92,16 @@ def tasks(
             name=f"{split}-{number:05d}",
             pictures=shard.pictures,
             make=partial(
-                compute_shard, split, number, shard, dataset.image_size, batch_size, config, policy
+                compute_shard,
+                split,
+                number,
+                shard,
+                dataset.image_size,
+                batch_size,
+                where,
+                config,
+                policy,
             ),
             reads=(RECORDS_DIR / shard.file,),
-            shares=(BACKBONE_DIR / vgg.CONFIG_FILE, BACKBONE_DIR / vgg.WEIGHTS_FILE),
+            shares=(where / CONFIG_FILE, where / WEIGHTS_FILE),
         )

@@ -49,7 +49,7 @@ class Train(Section):
         warmup: share of the steps in which the learning rate rises from 0.
         weight_decay: decoupled from the gradient; biases do not decay.
         clip_norm: maximum global norm of the gradient; null: no clipping.
-        dropout: share of the fc7 channels dropped ahead of their score layer.
+        dropout: share of the coarsest tap's channels dropped ahead of their score layer.
         class_weights: `balanced` (the inverse of a class's share of the training pixels), weights
             by class name (1 for the others), or null for none.
         label_smoothing: share of each pixel's target that is spread over all classes.
@@ -99,13 +99,15 @@ class Variant(TrainOverrides):
     Attributes:
         train: `head` (the score layers alone, on stored activations) or `network` (the backbone
             too, from the pictures).
-        stride: of its finest score layer: 32, 16 or 8 pixels.
-        parent: the variant whose trained weights it starts from, or `backbone`.
+        backbone: the entry of `backbones` that it stands on.
+        stride: of its finest score layer: 32, 16, 8 or 4 pixels, one of the backbone's `strides`.
+        parent: the variant whose trained weights it starts from, or its backbone.
         augmentation: of the pictures, for `train: network`.
     """
 
     train: Literal["head", "network"] = "head"
-    stride: Literal[8, 16, 32]
+    backbone: Name
+    stride: Literal[4, 8, 16, 32]
     parent: Name
     augmentation: Augmentation = Augmentation()
 

@@ -1,7 +1,7 @@
 """Stage `train@VARIANT`: one variant, trained as its `train` says.
 
-    head:    data/features/, models/PARENT/                -> models/VARIANT/
-    network: data/records/, models/backbone/, models/PARENT/ -> models/VARIANT/
+    head:    data/features/BACKBONE/, models/PARENT/         -> models/VARIANT/
+    network: data/records/, models/PARENT/                  -> models/VARIANT/
     both:    reports/VARIANT/history.csv, training.json
 
 A variant starts from the score layers of its parent. A score layer that the parent does not have
@@ -20,7 +20,8 @@ import keras
 
 from stages.shared.formats.features import FEATURES_FILE, FeatureReader, Features
 from stages.shared.formats.training import SETTINGS_FILE, Training
-from stages.shared.networks import devices, fcn, precision, vgg
+from stages.shared.networks import backbones, devices, fcn, precision
+from stages.shared.networks.backbones import stride_of
 from stages.shared.networks.fcn import HeadConfig
 from stages.shared.networks.stored import on_stored
 from stages.shared.records.dataset import Dataset
@@ -29,13 +30,7 @@ from stages.shared.runtime import digests, outputs
 from stages.shared.runtime.console import counted
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.outputs import Staging
-from stages.shared.runtime.paths import (
-    BACKBONE_DIR,
-    DATASET_FILE,
-    FEATURES_DIR,
-    MODELS_DIR,
-    REPORTS_DIR,
-)
+from stages.shared.runtime.paths import DATASET_FILE, FEATURES_DIR, MODELS_DIR, REPORTS_DIR
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import Precision, Seed
 from stages.train import standardised
@@ -80,43 +75,45 @@ def train(name: str) -> str:
 
 def train_head(name: str, variant: Variant, settings: Train) -> Progress:
     """Train the score layers on the stored activations."""
-    features = Features.load()
-    features.require_backbone(vgg.load_config().weights, BACKBONE_DIR)
+    features, stored = Features.load(variant.backbone), FEATURES_DIR / variant.backbone
+    parents_backbone = backbone_of_parent(variant)
+    features.require_backbone(backbones.load_config(parents_backbone).weights, parents_backbone)
     config, statistics = head_config(variant, features)
     head = standardised.head(config, statistics, settings.dropout, features.image_size)
     start_from_parent(head, variant, config, statistics)
 
     taps, seed = list(config.channels), read("seed", Seed)
     with writing(name, variant, settings, head) as staging:
+        folder = staging.folder(MODELS_DIR / name)
+        backbones.link(parents_backbone, folder / backbones.BACKBONE_FOLDER)
         progress = shown_progress(name, settings, staging)
         fit(
             on_stored(head),
             pixel_loss(settings),
-            Batches(FeatureReader(features, "train", taps), settings.batch_size, seed),
-            Batches(FeatureReader(features, "validation", taps), settings.batch_size),
+            Batches(FeatureReader(stored, features, "train", taps), settings.batch_size, seed),
+            Batches(FeatureReader(stored, features, "validation", taps), settings.batch_size),
             settings,
             name,
             progress,
         )
         trained = standardised.folded(head, config, statistics)
-        store(trained, config, variant, settings, staging.folder(MODELS_DIR / name))
+        store(trained, config, variant, settings, folder)
     return progress
 
 
 def train_network(name: str, variant: Variant, settings: Train) -> Progress:
     """Train the backbone and the score layers together, on augmented pictures."""
-    features, dataset, seed = Features.load(), Dataset.load(), read("seed", Seed)
-    features.require_backbone(vgg.load_config().weights, BACKBONE_DIR)
+    features, dataset = Features.load(variant.backbone), Dataset.load()
     config, statistics = head_config(variant, features)
     policy = precision.policy(read("precision", Precision))
     with devices.together():
-        parents_backbone = vgg.load_config(vgg.backbone_dir(MODELS_DIR / variant.parent))
-        backbone = vgg.load(vgg.backbone_dir(MODELS_DIR / variant.parent), policy)
+        parents_backbone = backbones.load_config(backbone_of_parent(variant))
+        backbone = backbones.load(backbone_of_parent(variant), policy)
         head = standardised.head(config, statistics, settings.dropout)
         start_from_parent(
             head,
             variant,
-            config.model_copy(update={"backbone": parents_backbone.weights}),
+            config.model_copy(update={"backbone_weights": parents_backbone.weights}),
             statistics,
         )
         network = fcn.network(backbone, head)
@@ -128,7 +125,7 @@ def train_network(name: str, variant: Variant, settings: Train) -> Progress:
                 Batches(
                     PictureReader(dataset, "train"),
                     settings.batch_size,
-                    seed,
+                    read("seed", Seed),
                     RandomAugmentation(variant.augmentation),
                 ),
                 Batches(PictureReader(dataset, "validation"), settings.batch_size),
@@ -138,13 +135,8 @@ def train_network(name: str, variant: Variant, settings: Train) -> Progress:
                 policy,
             )
             folder = staging.folder(MODELS_DIR / name)
-            own = vgg.save(
-                backbone,
-                parents_backbone.width,
-                parents_backbone.origin,
-                folder / vgg.OWN_BACKBONE,
-            )
-            config = config.model_copy(update={"backbone": own.weights})
+            own = backbones.save(backbone, parents_backbone, folder / backbones.BACKBONE_FOLDER)
+            config = config.model_copy(update={"backbone_weights": own.weights, "frozen": False})
             trained = standardised.folded(head, config, statistics)
             store(trained, config, variant, settings, folder)
     return progress
@@ -187,12 +179,11 @@ def writing(
     name: str, variant: Variant, settings: Train, model: keras.Model
 ) -> AbstractContextManager[Staging]:
     """Write the outs of a training; the same training, interrupted earlier, is resumed."""
-    manifests = [DATASET_FILE, FEATURES_DIR / FEATURES_FILE]
-    parent = MODELS_DIR / variant.parent
+    manifests = [DATASET_FILE, FEATURES_DIR / variant.backbone / FEATURES_FILE]
     manifests += [
         path
-        for folder in (parent, vgg.backbone_dir(parent))
-        for path in (folder / fcn.CONFIG_FILE, folder / vgg.CONFIG_FILE)
+        for folder in (MODELS_DIR / variant.parent, backbone_of_parent(variant))
+        for path in (folder / fcn.CONFIG_FILE, folder / backbones.CONFIG_FILE)
         if path.exists()
     ]
     made_from = outputs.origin(
@@ -205,16 +196,23 @@ def writing(
         keras.backend.backend(),
         [digests.digest(path) for path in manifests],
     )
-    need = COPIES[settings.optimizer] * vgg.weight_bytes(model)
+    need = COPIES[settings.optimizer] * backbones.weight_bytes(model)
     outs = (MODELS_DIR / name, *reports(name))
     # Processes that train together start together, so none resumes from its own state.
     kept = made_from if devices.processes() == 1 else None
     return outputs.writing(*outs, made_from=kept, need=need)
 
 
+def backbone_of_parent(variant: Variant) -> Path:
+    """Where the backbone lies that the variant starts from."""
+    parent = MODELS_DIR / variant.parent
+    return parent if variant.parent == variant.backbone else parent / backbones.BACKBONE_FOLDER
+
+
 def head_config(variant: Variant, features: Features) -> tuple[HeadConfig, dict[str, Statistics]]:
-    """Configuration of the variant's head, and the statistics of its taps."""
-    taps = fcn.taps_of(variant.stride)
+    """Configuration of the variant's head, and the statistics of its taps, coarsest first."""
+    coarse_to_fine = sorted(features.taps, key=stride_of, reverse=True)
+    taps = [tap for tap in coarse_to_fine if stride_of(tap) >= variant.stride]
     statistics = {tap: Statistics.of(features.taps[tap]) for tap in taps}
     config = HeadConfig(
         stride=variant.stride,
@@ -222,7 +220,8 @@ def head_config(variant: Variant, features: Features) -> tuple[HeadConfig, dict[
         classes=features.classes,
         image_size=features.image_size,
         fit=Dataset.load().fit,
-        backbone=features.backbone,
+        backbone=variant.backbone,
+        backbone_weights=features.backbone_weights,
     )
     return config, statistics
 
@@ -241,19 +240,19 @@ def start_from_parent(
     Raises:
         UserError: the parent has other classes, or was trained on another backbone.
     """
-    if variant.parent == "backbone":
+    if variant.parent == variant.backbone:
         return
     folder = MODELS_DIR / variant.parent
     parent = fcn.load_head_config(folder)
     differences = {
-        "backbone": parent.backbone != config.backbone,
-        "number of channels": any(config.channels[t] != n for t, n in parent.channels.items()),
+        "backbone": parent.backbone_weights != config.backbone_weights,
+        "number of channels": not parent.channels.items() <= config.channels.items(),
         "classes": parent.classes != config.classes,
     }
     for what, differs in differences.items():
         if differs:
             raise UserError(
-                f"{folder}/ has another {what} than {FEATURES_DIR}/; "
+                f"{folder}/ has another {what} than {FEATURES_DIR / variant.backbone}/; "
                 f"`dvc repro train@{variant.parent}` trains it again"
             )
     scores = fcn.scores(fcn.load_head(folder))

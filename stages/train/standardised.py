@@ -14,8 +14,8 @@ from keras import KerasTensor, layers, ops
 
 from stages.shared.formats.features import Tap
 from stages.shared.networks import fcn
+from stages.shared.networks.families.preprocessing import Shape
 from stages.shared.networks.fcn import HeadConfig, Score
-from stages.shared.networks.vgg import Shape
 
 # Lower limit of a channel's deviation, as a fraction of the typical deviation of its tap.
 SMALLEST_DEVIATION = 0.1
@@ -117,12 +117,14 @@ def head(
     Args:
         config: its stride, taps and classes.
         statistics: of each tap.
-        dropout: share of the fc7 channels dropped while training.
+        dropout: share of the coarsest tap's channels dropped while training.
         image_size: (height, width) that the logits are cut to.
     """
 
+    coarsest = next(iter(config.channels))
+
     def score_layer(tap: str, classes: int) -> layers.Layer:
-        dropped = dropout if tap == "fc7" else 0.0
+        dropped = dropout if tap == coarsest else 0.0
         return StandardisedScore(classes, statistics[tap], dropped, name=f"score_{tap}")
 
     return fcn.head(config, image_size, score_layer)

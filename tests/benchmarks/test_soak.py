@@ -42,11 +42,11 @@ def test_it_watches_every_process_and_writes_both_tables(tmp_path: Path):
     assert done.stdout.strip() == page.strip()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["soak.json", "soak.md"]
 
-    names = ["prepare", "features", "train@fcn32s", "predict"]
+    names = ["prepare", "features@vgg19", "train@fcn32s", "predict"]
     assert [found["stage"] for found in results["stages"]] == names
     pictures = {found["stage"]: found["pictures"] for found in results["stages"]}
     assert pictures.pop("train@fcn32s") == 0.8 * PICTURES
-    assert pictures == {"prepare": PICTURES, "features": PICTURES, "predict": FILES}
+    assert pictures == {"prepare": PICTURES, "features@vgg19": PICTURES, "predict": FILES}
     for found in results["stages"]:
         seconds, speed = found["seconds"], found["pictures_a_second"]
         assert 0 < seconds["first_progress"] < seconds["last_progress"] < seconds["all"]

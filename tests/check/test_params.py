@@ -22,7 +22,7 @@ MISTAKES = {
     "a key twice": (
         "epochs: 12",
         "epochs: 12\n  batch_size: 2",
-        ["line 28 has the key batch_size again, after line 27; remove one of them"],
+        ["line 29 has the key batch_size again, after line 28; remove one of them"],
     ),
     "a variant twice": (
         "  fcn16s: {",
@@ -30,8 +30,8 @@ MISTAKES = {
         ["has the key fcn32s again, after line"],
     ),
     "a key twice in a line": (
-        "fcn16s: {train: head, ",
-        "fcn16s: {train: head, stride: 8, ",
+        "fcn16s: {backbone: vgg19, train: head, ",
+        "fcn16s: {backbone: vgg19, train: head, stride: 8, ",
         ["has the key stride again, after line"],
     ),
     "misspelt section": ("train:\n  epochs", "trian:\n  epochs", ["trian", "did you mean train?"]),
@@ -73,29 +73,70 @@ MISTAKES = {
         ["export.variants names a variant twice"],
     ),
     "unknown format": ("litert]", "coreml]", ["export.formats.2 is 'coreml'", "'litert'"]),
-    "odd stride": ("stride: 16", "stride: 4", ["variants.fcn16s.stride is 4", "8, 16 or 32"]),
+    "odd stride": ("stride: 16", "stride: 2", ["variants.fcn16s.stride is 2", "4, 8, 16 or 32"]),
+    "a stride that the backbone does not store": (
+        "stride: 16",
+        "stride: 4",
+        ["fcn16s.stride is 4, but backbones.vgg19.strides is [8, 16, 32]", "add it there"],
+    ),
+    "no such backbone": (
+        "fcn32s: {backbone: vgg19",
+        "fcn32s: {backbone: vgg91",
+        ["variants.fcn32s.backbone is 'vgg91'", "use one of vgg19, lite0"],
+    ),
+    "a variant called as a backbone": (
+        "  lite0-fcn8s:",
+        "  lite0:",
+        ["variants.lite0 has the name of a backbone", "models/lite0/", "rename one"],
+    ),
+    "a backbone called as a stage's folder": (
+        "  lite0: {network",
+        "  export: {network",
+        ["backbones.export", "taken"],
+    ),
+    "a parent on another backbone": (
+        "parent: fcn16s}",
+        "parent: lite0-fcn8s}",
+        ["fcn8s.parent is 'lite0-fcn8s'", "nor a variant on it; use one of vgg19, fcn32s, fcn16s"],
+    ),
+    "unknown network": (
+        "network: efficientnet_lite0",
+        "network: efficientnet_lite3",
+        ["backbones.lite0.network is 'efficientnet_lite3'", "'efficientnet_lite0'"],
+    ),
+    "a narrow network that can't be": (
+        "weights: imagenet}",
+        "weights: random, width: 0.5}",
+        ["backbones.lite0: width 0.5 needs a VGG", "efficientnet_lite0 needs width: 1.0"],
+    ),
+    "a stride twice": (
+        "weights: imagenet}",
+        "weights: imagenet, strides: [8, 8]}",
+        ["backbones.lite0.strides", "names a stride twice"],
+    ),
     "no such parent": ("parent: fcn16s", "parent: fcn61s", ["fcn8s.parent is 'fcn61s'", "fcn16s"]),
     "parents in a circle": (
-        "parent: backbone",
+        "parent: vgg19",
         "parent: fcn8s",
         ["fcn32s.parent", "fcn32s -> fcn8s -> fcn16s -> fcn32s"],
     ),
     "finer parent": (
-        "fcn32s: {train: head, stride: 32",
-        "fcn32s: {train: head, stride: 8",
+        "fcn32s: {backbone: vgg19, train: head, stride: 32",
+        "fcn32s: {backbone: vgg19, train: head, stride: 8",
         ["variants.fcn16s.parent is fcn32s", "stride 8 is finer", "16"],
     ),
     "shell in a variant's name": ("fcn8s:", '"x; rm -r ~":', ["x; rm -r ~", "letters, digits"]),
     "a variant called as a stage's folder": ("fcn8s:", "comparison:", ["comparison", "taken"]),
     "a variant that is no mapping": (
-        "fcn8s: {train: head, stride: 8, parent: fcn16s}",
+        "fcn8s: {backbone: vgg19, train: head, stride: 8, parent: fcn16s}",
         "fcn8s: 8",
         ["fcn8s is 8"],
     ),
     "no variants": (DEMO[DEMO.index("  fcn32s") : DEMO.index("evaluate:")], "", ["variants"]),
     "a head on a network": (
         "  fcn8s-finetuned:",
-        "  late: {train: head, stride: 8, parent: fcn8s-finetuned}\n  fcn8s-finetuned:",
+        "  late: {backbone: vgg19, train: head, stride: 8, parent: fcn8s-finetuned}\n"
+        "  fcn8s-finetuned:",
         ["variants.late.parent is fcn8s-finetuned", "a backbone of its own", "train: network"],
     ),
     "augmentation of a head": (
@@ -235,9 +276,9 @@ def test_the_pets_profile_has_the_notebooks_hyperparameters():
 
 def test_a_variant_may_switch_off_what_train_switches_on():
     train = Train(epochs=9, batch_size=8, learning_rate=1, weight_decay=0, dropout=0, patience=3)
-    variant = Variant(stride=8, parent="backbone", patience=None)
+    variant = Variant(backbone="lite0", stride=8, parent="lite0", patience=None)
     assert variant.training(train).patience is None
-    assert Variant(stride=8, parent="backbone").training(train).patience == 3
+    assert Variant(backbone="lite0", stride=8, parent="lite0").training(train).patience == 3
 
 
 def test_a_label_cannot_be_ignored_and_a_class(tmp_path: Path):
@@ -287,6 +328,7 @@ def test_variants_are_shown_coarse_to_fine_and_heads_before_networks():
         "fcn32s",
         "fcn16s",
         "fcn8s",
+        "lite0-fcn8s",
         "fcn8s-finetuned",
     ]
 
@@ -316,6 +358,6 @@ def test_a_section_is_read_without_looking_at_the_others(tmp_path: Path):
 
 
 def test_a_variant_s_own_settings_come_before_those_of_train():
-    variant = Variant(stride=8, parent="backbone", epochs=3)
+    variant = Variant(backbone="lite0", stride=8, parent="lite0", epochs=3)
     train = Train(epochs=20, batch_size=32, learning_rate=1e-3, weight_decay=1e-4, dropout=0.5)
     assert variant.training(train) == train.model_copy(update={"epochs": 3})

@@ -33,7 +33,7 @@ def notes(project: Project) -> list[str]:
 
 def test_every_stage_notes_the_versions_that_it_ran_under(built_project: Project):
     installed = {n: version(n) for n in ("keras", "numpy", "pillow", "tensorflow")}
-    stages = ["check", "prepare", "backbone", "features", "compare", "export@fcn32s"]
+    stages = ["check", "prepare", "backbone@vgg19", "features@vgg19", "compare", "export@fcn32s"]
     stages += [f"{s}@{v}" for s in ("train", "evaluate") for v in built_project.params["variants"]]
     assert noted(built_project) == dict.fromkeys(stages, installed)
 

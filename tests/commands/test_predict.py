@@ -3,14 +3,18 @@
 import csv
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from commands.predict import segmenter
-from commands.predict.segmenter import Segmenter, class_map, tiles
+from commands.predict.reach import reach
+from commands.predict.segmenter import Segmenter, class_map, tiles, window
 from stages.prepare.sources import demo
-from stages.shared.networks import vgg
+from stages.shared.networks import backbones, fcn
+from stages.shared.networks.families.preprocessing import COARSEST_STRIDE
+from stages.shared.networks.fcn import HeadConfig
 from stages.shared.results.overlay import colours
 from stages.shared.runtime.errors import UserError
 from tests.conftest import Project
@@ -56,8 +60,28 @@ def test_tiles_cover_each_pixel_once_with_the_margin_around_it(size: tuple[int, 
         for read, kept, length in zip(tile.read, tile.kept, size, strict=True):
             assert read.start == max(kept.start - 256, 0)
             assert read.stop == min(kept.start + 128 + 256, length)
-            assert read.start % vgg.COARSEST_STRIDE == 0
+            assert read.start % COARSEST_STRIDE == 0
     assert (covered == 1).all()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (1300, 700), (129, 2100)], ids=str)
+def test_blended_tiles_count_as_one_wherever_they_overlap(size: tuple[int, int]):
+    total = np.zeros(size, np.float32)
+    for tile in tiles(size, core=512, margin=64):
+        share = window(tile, size, 64)
+        assert share.min() > 0
+        total[tile.read] += share[..., 0]
+    # Where the last tile is narrower than an overlap, three of them meet, and the mean is taken.
+    assert total.min() > 0.999
+    inner = total[:1088, :576]
+    np.testing.assert_allclose(inner, 1, atol=1e-5)
+
+
+def test_blended_tiles_give_nearly_what_the_whole_picture_gives(segment):
+    picture, whole = drawn(1100, 900), segment("fcn8s", scale=1.0)
+    blended = segment("fcn8s", scale=1.0, tile=640)
+    blended.exact = False
+    assert (blended(picture) == whole(picture)).mean() >= 0.97
 
 
 def test_a_tile_that_is_smaller_than_what_the_network_sees_is_refused(segment):
@@ -65,20 +89,50 @@ def test_a_tile_that_is_smaller_than_what_the_network_sees_is_refused(segment):
         segment("fcn8s", tile=512)
 
 
-def test_vgg19_reaches_as_far_as_its_gradient():
+# A network; the widths of its channels and of a picture that is larger than what it sees.
+SEEN = {"vgg19": (1 / 64, 1024), "efficientnet_lite0": (1.0, 2048)}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_logits_reach_as_far_as_their_gradient(name: str):
     """The logits of a pixel depend on no picture beyond `reach`."""
     import tensorflow as tf
 
-    backbone = vgg.backbone(width=1 / 64, seed=0)
-    side = 1024
-    picture = tf.Variable(np.random.default_rng(0).uniform(0, 255, (1, side, side, 3)), tf.float32)
+    width, side = SEEN[name]
+    network = whole(name, width)
+    # Half of a picture would do, were the windows of a stride of 2 not to one side.
+    picture = tf.Variable(np.random.default_rng(0).uniform(0, 255, (1, side, 64, 3)), tf.float32)
     with tf.GradientTape() as tape:
-        # The scores that bilinear upsampling reads for the pixel in the middle.
-        activation = tf.reduce_sum(backbone(picture)["fc7"][:, 15:17, 15:17])
-    rows = np.flatnonzero(np.abs(tape.gradient(activation, picture)).sum(axis=(0, 2, 3)))
+        logit = tf.reduce_sum(network(picture)[:, side // 2])
+    rows = np.flatnonzero(np.abs(tape.gradient(logit, picture)).sum(axis=(0, 2, 3)))
+    far = reach(network)
     # The pixel's tile begins at a multiple of 32.
-    assert 512 - rows.min() <= vgg.reach("vgg19")
-    assert rows.max() - 511 <= vgg.reach("vgg19")
+    assert far is not None
+    assert side // 2 - far <= rows.min()
+    assert rows.max() <= side // 2 + 31 + far
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v3_small"])
+def test_a_network_with_squeeze_and_excite_sees_the_whole_picture(name: str):
+    assert reach(whole(name)) is None
+
+
+def whole(name: str, width: float = 1.0) -> keras.Model:
+    """A network with random weights, and random score layers."""
+    backbone = backbones.build(name, width, seed=0)
+    channels = {tap: backbone.output[tap].shape[-1] for tap in reversed(backbone.output)}
+    head = fcn.head(
+        HeadConfig(
+            stride=8,
+            channels=channels,
+            classes=["a", "b"],
+            image_size=(64, 64),
+            fit="stretch",
+            backbone=name,
+        )
+    )
+    head.set_weights([np.ones(w.shape) for w in head.get_weights()])
+    return fcn.network(backbone, head)
 
 
 def test_logits_are_resized_as_pillow_does_and_compared_class_by_class():

@@ -42,15 +42,17 @@ def test_an_input_that_the_commit_does_not_have_is_named_before_anything_runs(
     for path in ("data/evaluation/former/summary.json", "stages/train/.DS_Store"):
         (project.folder / path).parent.mkdir(exist_ok=True)
         (project.folder / path).write_bytes(b"")
-    project.run("dvc", "commit", "--force", "backbone")
+    project.run("dvc", "commit", "--force", "backbone@vgg19")
     project.commit()
     done = project.command("reproduce", check=False)
     assert done.returncode == 1
-    assert "error: backbone reads data/weights/own.weights.h5, which a clone of" in done.stderr
+    assert (
+        "error: backbone@vgg19 reads data/weights/own.weights.h5, which a clone of" in done.stderr
+    )
     assert "Running stage" not in done.stdout
     # The way out.
     project.run("dvc", "add", "data/weights/own.weights.h5")
-    project.run("dvc", "commit", "--force", "backbone")
+    project.run("dvc", "commit", "--force", "backbone@vgg19")
     project.commit()
     project.run("git", "clone", "--quiet", ".", "../clone")
     monkeypatch.chdir(project.folder)

@@ -18,7 +18,7 @@ KEY, SECRET = "AKIDOFATEST", "a-secret-that-git-must-not-see"
 # After this change alone the head is trained and measured anew.
 CHANGE, TARGET = {"variants.fcn8s.dropout": 0.25}, "evaluate@fcn8s"
 CHANGED = ["train@fcn8s", "evaluate@fcn8s"]
-PUBLISHED_CHANNELS = {"pool3": 256, "pool4": 512, "fc7": 4096}
+PUBLISHED_CHANNELS = {"stride32": 4096, "stride16": 512, "stride8": 256}
 PASCAL_CLASSES = 21
 
 needs_s3 = pytest.mark.skipif(
@@ -145,7 +145,7 @@ def test_the_keys_are_needed_and_git_never_sees_them(
     remote: Remote, yours: Project, tmp_path: Path
 ):
     remote.add_to(yours)
-    yours.run("dvc", "push", "models/backbone")
+    yours.run("dvc", "push", "models/vgg19")
     assert SECRET in (yours.folder / ".dvc/config.local").read_text()
     assert yours.run("git", "status", "--porcelain").stdout == ""
     git = ("git", "cat-file", "--batch", "--batch-all-objects")
@@ -154,12 +154,12 @@ def test_the_keys_are_needed_and_git_never_sees_them(
     assert KEY.encode() not in known and SECRET.encode() not in known
 
     theirs = clone(yours, tmp_path / "theirs", cache=False)
-    refused = theirs.run("dvc", "pull", "models/backbone", check=False)
+    refused = theirs.run("dvc", "pull", "models/vgg19", check=False)
     assert refused.returncode > 0
     assert "credentials" in refused.stderr
     remote.unlock(theirs)
-    theirs.run("dvc", "pull", "models/backbone")
-    assert theirs.digests("models/backbone") == yours.digests("models/backbone")
+    theirs.run("dvc", "pull", "models/vgg19")
+    assert theirs.digests("models/vgg19") == yours.digests("models/vgg19")
 
 
 @pytest.mark.parametrize("remote", ["folder"], indirect=True)
@@ -181,7 +181,12 @@ def test_after_a_change_of_one_head_that_head_and_its_measures_are_all_that_is_p
 def test_a_head_of_the_published_width_takes_less_than_two_megabytes(tmp_path: Path):
     classes = [f"class {number}" for number in range(PASCAL_CLASSES)]
     config = HeadConfig(
-        stride=8, channels=PUBLISHED_CHANNELS, classes=classes, image_size=(64, 64), fit="stretch"
+        stride=8,
+        channels=PUBLISHED_CHANNELS,
+        classes=classes,
+        image_size=(64, 64),
+        fit="stretch",
+        backbone="vgg19",
     )
     fcn.save_head(fcn.head(config), config, tmp_path)
     stored = sum(path.stat().st_size for path in tmp_path.iterdir())

@@ -52,7 +52,7 @@ class Swept(Project):
 
     def workspace(self) -> dict[str, object]:
         """All that a sweep could change in it."""
-        features = sorted((self.folder / "data/features").iterdir())
+        features = sorted((self.folder / "data/features/vgg19").iterdir())
         return {
             "files": self.digests("params.yaml", "dvc.lock", "data", "models", "reports"),
             "status": self.run("git", "status", "--porcelain").stdout,
@@ -225,9 +225,9 @@ def test_every_value_that_is_searched_is_a_legal_setting(key: str):
         ({}, ["--variant=fcn8s-finetuned"], "use a variant with train: head"),
         ({}, ["--variant=fcn8s", "--trials=0"], "'0' is not a whole number above 0"),
         (
-            {"backbone.width": 0.125},
+            {"backbones.vgg19.width": 0.125},
             ["--variant=fcn32s"],
-            "backbone is not up to date; run `dvc repro features` first",
+            "backbone@vgg19 is not up to date; run `dvc repro features@vgg19` first",
         ),
         (
             {"variants.fcn16s.dropout": 0.1},

@@ -54,20 +54,21 @@ def test_a_variant_is_trained_measured_and_compared_and_nothing_else_runs(projec
 
 def test_features_are_made_with_a_new_backbone(project: Project):
     apply("a backbone", project)
-    project.set_params({"backbone.network": "vgg16"})
-    ran = stages_run(project.run("dvc", "repro", "features").stdout)
-    assert ran[-2:] == ["backbone", "features"]
-    published = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
-    expected = [layer.name for layer in published.layers if layer.weights]
-    program = (
-        "from stages.shared.networks import vgg; "
-        "print(*(layer.name for layer in vgg.load().layers if layer.weights))"
-    )
-    assert project.run("python", "-c", program).stdout.split() == [*expected, "fc6", "fc7"]
-    backbone = json.loads((project.folder / "models/backbone/backbone.json").read_text())
-    features = json.loads((project.folder / "data/features/features.json").read_text())
-    assert backbone["network"] == "vgg16"
-    assert features["backbone"] == backbone["weights"]
+    entry = {"network": "mobilenet", "weights": "random"}
+    project.set_params({"backbones.mobile": entry})
+    ran = stages_run(project.run("dvc", "repro", "features@mobile").stdout)
+    assert ran[-2:] == ["backbone@mobile", "features@mobile"]
+    published = keras.applications.MobileNet(include_top=False, weights=None)
+    features = json.loads((project.folder / "data/features/mobile/features.json").read_text())
+    channels = {tap: found["shape"][-1] for tap, found in features["taps"].items()}
+    last = {"stride8": 5, "stride16": 11, "stride32": 13}
+    assert channels == {
+        tap: published.get_layer(f"conv_pw_{number}_relu").output.shape[-1]
+        for tap, number in last.items()
+    }
+    backbone = json.loads((project.folder / "models/mobile/backbone.json").read_text())
+    assert backbone["network"] == "mobilenet"
+    assert features["backbone_weights"] == backbone["weights"]
 
 
 def write_arrays(folder: Path, pictures: int, part: int) -> tuple[np.ndarray, np.ndarray]:

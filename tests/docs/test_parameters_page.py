@@ -33,6 +33,8 @@ def test_every_key_of_a_profile_is_on_the_page(profile: str):
     params = yaml.safe_load((ROOT / f"profiles/{profile}.yaml").read_text())
     settings = [setting for variant in params["variants"].values() for setting in variant.items()]
     params["variants"] = {"NAME": dict(settings)}
+    entries = [entry for backbone in params["backbones"].values() for entry in backbone.items()]
+    params["backbones"] = {"NAME": dict(entries)}
     elsewhere = {f"variants.NAME.{key}" for key in Train.model_fields}
     elsewhere |= {"dataset.source", "dataset.splits.by"}
     assert set(keys(params)) - elsewhere <= ROWS.keys()
@@ -53,7 +55,7 @@ def test_a_row_tells_type_range_default_meaning_and_readers():
         "share of the steps in which the learning rate rises from 0.",
         "`train`",
     ]
-    assert ROWS["variants.NAME.stride"].split(" | ")[2] == "`8`, `16`, `32`"
+    assert ROWS["variants.NAME.stride"].split(" | ")[2] == "`4`, `8`, `16`, `32`"
 
 
 def test_a_key_is_read_by_stages_that_declare_it_depend_on_it_or_are_listed_by_it():

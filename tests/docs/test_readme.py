@@ -47,7 +47,6 @@ NOT_RUN = {
     "make coverage": "it runs this test",
     "make campaign": "it takes long, and runs tests",
     "make pets": "it downloads a data set and weights, and needs a GPU",
-    "dvc repro, Your own pictures": "the profile's backbone has ImageNet weights",
     "make app": "it serves until it is stopped; tests/commands/test_app.py opens its page",
     "make reproduce": "it takes minutes; tests/commands/test_reproduce.py runs what it runs",
     "make benchmark": "it takes minutes; tests/benchmarks/test_benchmark.py runs what it runs",

@@ -19,7 +19,7 @@ from stages.export import formats, stage
 from stages.export.card import Card, model_card
 from stages.prepare.sources import demo
 from stages.shared.formats.training import SETTINGS_FILE, Training
-from stages.shared.networks import fcn, vgg
+from stages.shared.networks import backbones, fcn
 from stages.shared.records.dataset import Dataset
 from stages.shared.runtime.errors import UserError
 from tests.conftest import Project
@@ -102,17 +102,21 @@ def test_litert_gives_the_same(exported: Path, expected: dict):
 
 def test_a_variant_with_a_backbone_of_its_own_is_exported_with_that(exported: Path, tmp_path: Path):
     folder = Path("models/fcn8s-finetuned")
-    network = fcn.network(vgg.load(vgg.backbone_dir(folder)), fcn.load_head(folder))
-    thin = formats.thin(vgg.load_config(), fcn.load_head_config(folder))
+    own = folder / "backbone"
+    network = fcn.network(backbones.load(own), fcn.load_head(folder))
+    model = formats.exportable(network)
+    thin = formats.thin(model, backbones.load_config(own), fcn.load_head_config(folder))
     for written in formats.FORMATS.values():
         target = tmp_path / written.path
-        written.write(formats.exportable(network), thin, list(demo.CLASSES), target)
+        written.write(model, thin, list(demo.CLASSES), target)
         sample = stage.segmented(network, pictures(SIZES[1]))
         stage.require_agreement(written.read(target), [sample], target)
 
 
 def test_an_export_that_disagrees_fails_the_stage(exported: Path):
-    network = fcn.network(vgg.load(), fcn.load_head(Path("models/fcn32s")))
+    network = fcn.network(
+        backbones.load(Path("models/vgg19")), fcn.load_head(Path("models/fcn32s"))
+    )
     run = formats.read_onnx(exported / "model.onnx")
 
     def one_pixel_in_a_thousand_off(batch: np.ndarray) -> formats.Maps:
@@ -173,7 +177,9 @@ def test_the_model_card_tells_what_the_files_hold(exported: Path, built_project:
 
 
 def test_the_model_card_names_the_licence_of_published_weights(exported: Path):
-    published = vgg.load_config().model_copy(update={"origin": "imagenet"})
+    published = backbones.load_config(Path("models/vgg19")).model_copy(
+        update={"origin": "imagenet"}
+    )
     card = model_card(
         Card(
             name="fcn32s",

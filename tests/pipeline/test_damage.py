@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,16 +10,17 @@ import pytest
 
 from commands.predict.segmenter import Segmenter
 from stages.backbone import stage as backbone
+from stages.backbone import weights
 from stages.compare import stage as compare
 from stages.evaluate import stage as evaluate
 from stages.export import stage as export
 from stages.features import stage as features
 from stages.prepare import stage as prepare
 from stages.shared.formats.features import Features
-from stages.shared.networks import fcn, vgg
+from stages.shared.networks import backbones, fcn
 from stages.shared.runtime import digests
 from stages.shared.runtime.errors import UserError
-from stages.shared.runtime.paths import BACKBONE_DIR
+from stages.shared.runtime.paths import MODELS_DIR
 from stages.train import stage as train
 from tests.conftest import Project
 
@@ -38,13 +40,13 @@ def cut(path: Path) -> None:
 # A file, and what reads it.
 READERS: dict[str, list[Callable[[], object]]] = {
     "data/dataset.json": [
-        features.features,
+        lambda: features.features("vgg19"),
         lambda: train.train("fcn32s"),
         lambda: evaluate.evaluate("fcn8s"),
         compare.compare,
     ],
     "data/records/train-00001.tfrecord": [
-        features.features,
+        lambda: features.features("vgg19"),
         lambda: train.train("fcn8s-finetuned"),
     ],
     "data/records/test-00000.tfrecord": [
@@ -52,20 +54,27 @@ READERS: dict[str, list[Callable[[], object]]] = {
         compare.compare,
         lambda: export.export("fcn32s"),
     ],
-    "models/backbone/backbone.json": [features.features, lambda: train.train("fcn32s")],
-    "models/backbone/backbone.weights.h5": [
-        features.features,
+    "models/vgg19/backbone.json": [
+        lambda: features.features("vgg19"),
+        lambda: train.train("fcn32s"),
+    ],
+    "models/vgg19/backbone.weights.h5": [
+        lambda: features.features("vgg19"),
+        lambda: train.train("fcn32s"),
+    ],
+    "models/fcn8s/backbone/backbone.weights.h5": [
         lambda: train.train("fcn8s-finetuned"),
         lambda: Segmenter("fcn8s"),
+        lambda: export.export("fcn8s"),
     ],
-    "data/features/features.json": [
+    "data/features/vgg19/features.json": [
         lambda: train.train("fcn16s"),
         lambda: evaluate.evaluate("fcn16s"),
     ],
-    "data/features/train-00000.fc7.npy": [lambda: train.train("fcn32s")],
-    "data/features/train-00001.pool4_step.npy": [lambda: train.train("fcn16s")],
-    "data/features/validation-00000.mask.npy": [lambda: train.train("fcn32s")],
-    "data/features/test-00000.pool3.npy": [lambda: evaluate.evaluate("fcn8s")],
+    "data/features/vgg19/train-00000.stride32.npy": [lambda: train.train("fcn32s")],
+    "data/features/vgg19/train-00001.stride16_scale.npy": [lambda: train.train("fcn16s")],
+    "data/features/vgg19/validation-00000.mask.npy": [lambda: train.train("fcn32s")],
+    "data/features/vgg19/test-00000.stride8.npy": [lambda: evaluate.evaluate("fcn8s")],
     "models/fcn16s/head.json": [
         lambda: train.train("fcn8s"),
         lambda: evaluate.evaluate("fcn16s"),
@@ -99,14 +108,14 @@ def test_a_damaged_file_is_named_by_whatever_reads_it(file: str, damage, in_proj
 
 
 def test_the_way_out_of_a_damaged_file_is_a_command_that_works(project: Project):
-    shard = project.folder / "data/features/train-00000.fc7.npy"
+    shard = project.folder / "data/features/vgg19/train-00000.stride32.npy"
     whole = shard.read_bytes()
     shard.unlink()
     shard.write_bytes(whole)
     flip_a_bit(shard)
     done = project.stage("train", "fcn32s", check=False)
     command = done.stderr.partition("; `")[2].partition("`")[0]
-    assert command == "dvc repro --force --single-item features"
+    assert command == "dvc repro --force --single-item features@vgg19"
     project.run(*command.split())
     assert shard.read_bytes() == whole
 
@@ -116,34 +125,34 @@ def test_the_manifests_say_what_the_files_were_made_from(in_project: Project):
         json.loads(Path(path).read_text())
         for path in (
             "data/dataset.json",
-            "data/features/features.json",
+            "data/features/vgg19/features.json",
             "models/fcn8s/head.json",
         )
     )
-    weights = digests.digest(Path("models/backbone/backbone.weights.h5"))
-    assert features_["backbone"] == head["backbone"] == weights
+    weights = digests.digest(Path("models/vgg19/backbone.weights.h5"))
+    assert features_["backbone_weights"] == head["backbone_weights"] == weights
     assert dataset["classes"] == features_["classes"] == head["classes"]
     assert dataset["image_size"] == features_["image_size"] == [64, 64]
     assert {tap: t["shape"] for tap, t in features_["taps"].items()} == {
-        "pool3": [8, 8, 16],
-        "pool4": [4, 4, 32],
-        "fc7": [2, 2, 256],
+        "stride8": [8, 8, 16],
+        "stride16": [4, 4, 32],
+        "stride32": [2, 2, 256],
     }
 
 
 def test_a_manifest_that_another_library_has_written_is_whole(in_project: Project):
     """The digest is of the bytes, not of how this version of pydantic would write them."""
-    path = Path("data/features/features.json")
+    path = Path("data/features/vgg19/features.json")
     content = json.loads(path.read_bytes())
     del content["digest"]
     text = json.dumps(content, indent=1, sort_keys=True).removesuffix("\n}").encode()
     digest = hashlib.sha256(text).hexdigest()
-    before = Features.load()
+    before = Features.load("vgg19")
     path.write_bytes(text + f',\n  "digest": "{digest}"\n}}\n'.encode())
-    assert Features.load() == before
+    assert Features.load("vgg19") == before
     path.write_bytes(path.read_bytes().replace(b'\n "', b'\n  "', 1))
     with pytest.raises(UserError, match="its digest does not match"):
-        Features.load()
+        Features.load("vgg19")
 
 
 def test_a_file_of_another_version_of_the_pipeline_is_named(in_project: Project):
@@ -154,14 +163,20 @@ def test_a_file_of_another_version_of_the_pipeline_is_named(in_project: Project)
 
 
 def test_features_of_another_backbone_are_refused(in_project: Project):
-    vgg.save(vgg.backbone(width=0.0625, seed=5), 0.0625, "random", BACKBONE_DIR)
-    for name in ("fcn32s", "fcn8s-finetuned"):
-        with pytest.raises(UserError, match="made with another backbone than that of models/b"):
-            train.train(name)
-    features.features()
-    with pytest.raises(UserError, match="made with another backbone than that of models/fcn32s"):
+    vgg19 = MODELS_DIR / "vgg19"
+    other = backbones.build("vgg19", 0.0625, seed=5)
+    backbones.save(other, backbones.load_config(vgg19), vgg19)
+    with pytest.raises(UserError, match="are of another backbone than that of models/vgg19/"):
+        train.train("fcn32s")
+    features.features("vgg19")
+    with pytest.raises(UserError, match="are of another backbone than that of models/fcn32s"):
         evaluate.evaluate("fcn32s")
-    with pytest.raises(UserError, match="models/fcn32s/ has another backbone than data/features"):
+    with pytest.raises(UserError, match="are of another backbone than that of models/fcn32s/b"):
+        train.train("fcn16s")
+    shutil.copytree(vgg19, "models/fcn32s/backbone", dirs_exist_ok=True)
+    with pytest.raises(
+        UserError, match="models/fcn32s/ has another backbone than data/features/vgg19/"
+    ):
         train.train("fcn16s")
     for read in (lambda: Segmenter("fcn32s"), lambda: export.export("fcn32s")):
         with pytest.raises(UserError, match="fcn32s/ was trained on another backbone than that"):
@@ -169,15 +184,18 @@ def test_features_of_another_backbone_are_refused(in_project: Project):
 
 
 def test_a_head_of_another_width_is_refused(in_project: Project):
-    in_project.set_params({"backbone.width": 0.125})
-    backbone.backbone()
-    features.features()
+    in_project.set_params({"backbones.vgg19.width": 0.125})
+    backbone.backbone("vgg19")
+    features.features("vgg19")
     with pytest.raises(UserError, match="another backbone"):
         evaluate.evaluate("fcn32s")
     # As if the digests had been the same.
+    shutil.copytree(MODELS_DIR / "vgg19", "models/fcn32s/backbone", dirs_exist_ok=True)
     path = Path("models/fcn32s/head.json")
     head = fcn.HeadConfig.read(path)
-    head.model_copy(update={"backbone": vgg.load_config().weights}).write(path)
+    head.model_copy(
+        update={"backbone_weights": backbones.load_config(MODELS_DIR / "vgg19").weights}
+    ).write(path)
     with pytest.raises(UserError, match="models/fcn32s/ has another number of channels than"):
         train.train("fcn16s")
 
@@ -185,7 +203,9 @@ def test_a_head_of_another_width_is_refused(in_project: Project):
 def test_records_of_other_classes_are_refused(in_project: Project):
     in_project.set_params({"dataset.ignore": [4]})
     prepare.prepare()
-    with pytest.raises(UserError, match="features/ was made from other records than data/records/"):
+    with pytest.raises(
+        UserError, match="features/vgg19/ was made from other records than data/records/"
+    ):
         train.train("fcn32s")
     with pytest.raises(
         UserError, match="evaluation/fcn32s/ was measured on other records or another split"
@@ -205,7 +225,6 @@ def test_an_evaluation_of_another_split_is_refused(in_project: Project):
 def test_weights_that_hold_a_pickle_are_refused_and_nothing_runs(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("weights.h5").write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")
-    settings = backbone.Backbone(network="vgg19", weights="weights.h5", width=1.0)
     with pytest.raises(UserError, match="does not hold the weights of vgg19"):
-        backbone.published(settings)
+        weights.load(backbones.build("vgg19", 0.01), "weights.h5")
     assert not Path("owned").exists()

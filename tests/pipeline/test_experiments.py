@@ -16,7 +16,7 @@ SET_RATE = f"++variants.fcn8s.learning_rate={RATE}"
 GRID = [0.002, 0.004]
 VARIANTS = ["fcn32s", "fcn16s", "fcn8s", "fcn8s-finetuned"]
 # What a change of training leaves as it is.
-UNCHANGED = ("data/records/", "data/features/", "models/backbone/")
+UNCHANGED = ("data/records/", "data/features/", "models/vgg19/")
 
 # Python imports this first, if its folder is in PYTHONPATH: DVC's own processes note there what
 # they open to read, as it lies in the project, in an experiment's folder or in the cache.
@@ -159,7 +159,7 @@ def test_a_run_in_a_folder_of_its_own_leaves_the_workspace_alone_and_copies_noth
     project: Project,
 ):
     before = project.digests("params.yaml", "dvc.lock", "data", "models", "reports")
-    features = project.folder / "data/features/train-00000.fc7.npy"
+    features = project.folder / "data/features/vgg19/train-00000.stride32.npy"
     process = project.start(
         "dvc", "exp", "run", "--temp", "-S", "++variants.fcn8s.learning_rate=0.007", "train@fcn8s"
     )

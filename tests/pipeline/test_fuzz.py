@@ -1,6 +1,10 @@
 """Whatever a file holds, its reader gives what it should or the project's own error."""
 
 import json
+import os
+import pickle
+import struct
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_type_hints
@@ -11,10 +15,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stages.backbone import checkpoint
 from stages.check.schema import Params, read_all
 from stages.features.encoding import ShardWriter
 from stages.prepare.decoding import Labels, decode_pair
-from stages.shared.formats import features as features_format
 from stages.shared.formats import pictures
 from stages.shared.formats.features import FeatureReader, Features, FeatureShard, Tap
 from stages.shared.formats.pictures import BadPictureError
@@ -168,30 +172,28 @@ def test_any_damage_to_records_that_a_digest_does_not_tell(
 @pytest.mark.campaign
 @fuzz
 @given(data=st.data())
-def test_any_damage_to_features_that_a_digest_does_not_tell(
-    data: st.DataObject, tmp_path: Path, monkeypatch
-):
-    monkeypatch.setattr(features_format, "FEATURES_DIR", tmp_path)
+def test_any_damage_to_features_that_a_digest_does_not_tell(data: st.DataObject, tmp_path: Path):
     writer = ShardWriter(tmp_path, "train", 0, 2)
     values = np.abs(np.random.default_rng(2).normal(size=(2, 1, 1, 3)).astype(np.float32))
-    writer.append({"fc7": values}, np.stack([MASK, MASK]))
+    writer.append({"stride32": values}, np.stack([MASK, MASK]))
     names = list(writer.close())
     name = data.draw(st.sampled_from(names))
     (tmp_path / name).write_bytes(data.draw(damaged((tmp_path / name).read_bytes())))
     features = Features(
         records="",
-        backbone="",
+        backbone_weights="",
         precision="float32",
         image_size=SIZE,
         classes=["a", "b", "c"],
-        taps={"fc7": Tap(shape=(1, 1, 3), mean=[0] * 3, deviation=[1] * 3)},
+        taps={"stride32": Tap(shape=(1, 1, 3), mean=[0] * 3, deviation=[1] * 3)},
         shards={
             "train": [
                 FeatureShard(number=0, pictures=2, files={n: digest(tmp_path / n) for n in names})
             ]
         },
     )
-    only_user_errors(lambda: FeatureReader(features, "train", ["fc7"]).take(np.arange(2)))
+    reader = FeatureReader(tmp_path, features, "train", ["stride32"])
+    only_user_errors(lambda: reader.take(np.arange(2)))
 
 
 @pytest.mark.campaign
@@ -201,11 +203,11 @@ def test_any_damage_to_a_manifest(data: st.DataObject, tmp_path: Path):
     path = tmp_path / "features.json"
     features = Features(
         records="r",
-        backbone="b",
+        backbone_weights="b",
         precision="float32",
         image_size=SIZE,
         classes=["a", "b"],
-        taps={"fc7": Tap(shape=(1, 1, 1), mean=[0.5], deviation=[0.25])},
+        taps={"stride32": Tap(shape=(1, 1, 1), mean=[0.5], deviation=[0.25])},
         shards={"train": []},
     )
     features.write(path)
@@ -216,6 +218,90 @@ def test_any_damage_to_a_manifest(data: st.DataObject, tmp_path: Path):
         assert Features.read(path) == features
     except UserError as error:
         assert "features.json" in str(error)
+
+
+def legacy_checkpoint(state: object, keys: list[str], numbers: bytes) -> bytes:
+    """A file as PyTorch wrote it before 2020: five pickles, and the numbers of each storage."""
+    pickles = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, state, keys)
+    return b"".join(pickle.dumps(p, protocol=2) for p in pickles) + numbers
+
+
+class Hostile:
+    """What a pickle of it runs when it is read."""
+
+    def __init__(self, *call: object) -> None:
+        self.call = call
+
+    def __reduce__(self) -> tuple[object, tuple]:
+        function, *arguments = self.call
+        return function, tuple(arguments)
+
+
+HOSTILE = {
+    "a command": Hostile(os.system, "touch owned"),
+    "a class of this project": Hostile(Path, "owned"),
+    "Python's own": Hostile(eval, "open('owned', 'w')"),
+    "what the four names lead to": Hostile(getattr, OrderedDict, "fromkeys"),
+}
+
+
+@pytest.mark.parametrize("where", range(5), ids=("magic", "version", "system", "state", "keys"))
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_checkpoint_runs_nothing(kind: str, where: int, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pickles: list[object] = [0x1950A86A20F9469CFC6C, 1001, {}, OrderedDict(), []]
+    pickles[where] = HOSTILE[kind]
+    path = tmp_path / "hostile.pth"
+    path.write_bytes(b"".join(pickle.dumps(p, protocol=2) for p in pickles))
+    with pytest.raises(UserError, match=r"hostile\.pth is not a checkpoint of PyTorch"):
+        checkpoint.read(path)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_checkpoint_that_asks_for_all_memory_is_refused(tmp_path: Path):
+    """By what it would remember, and by a tensor that repeats one number for ever."""
+    path = tmp_path / "large.pth"
+    remembers = b"\x80\x02Nr\xff\xff\xff\x7f."
+    path.write_bytes(
+        legacy_checkpoint(OrderedDict(), [], b"").replace(b"\x80\x02M\xe9\x03.", remembers)
+    )
+    with pytest.raises(UserError, match="remembers more than a checkpoint does"):
+        checkpoint.read(path)
+    path.write_bytes(tensor_file(shape=(1 << 40,), strides=(0,)))
+    with pytest.raises(UserError, match="a tensor is larger than its storage"):
+        checkpoint.read(path)
+
+
+def tensor_file(shape: tuple[int, ...] = (2, 3), strides: tuple[int, ...] = (3, 1)) -> bytes:
+    """A checkpoint of the tensor `weight`, in a storage of the numbers 0 to 5."""
+    state = (
+        b"\x80\x02}X\x06\x00\x00\x00weightctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage"
+        b"ctorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x06NtQK\x00"
+        + pickle.dumps(shape, protocol=2)[2:-1]
+        + pickle.dumps(strides, protocol=2)[2:-1]
+        + b"\x89}tRs."
+    )
+    heads = b"".join(pickle.dumps(p, protocol=2) for p in (0x1950A86A20F9469CFC6C, 1001, {}))
+    numbers = struct.pack("<q", 6) + np.arange(6, dtype="<f4").tobytes()
+    return heads + state + pickle.dumps(["0"], protocol=2) + numbers
+
+
+@pytest.mark.parametrize(
+    "shape, strides, expected",
+    [((2, 3), (3, 1), [[0, 1, 2], [3, 4, 5]]), ((3, 2), (1, 3), [[0, 3], [1, 4], [2, 5]])],
+    ids=["row by row", "column by column"],
+)
+def test_a_checkpoint_s_tensor_is_read(shape, strides, expected, tmp_path: Path):
+    (tmp_path / "whole.pth").write_bytes(tensor_file(shape, strides))
+    np.testing.assert_array_equal(checkpoint.read(tmp_path / "whole.pth")["weight"], expected)
+
+
+@pytest.mark.campaign
+@fuzz
+@given(content=damaged(tensor_file()) | st.binary(max_size=200))
+def test_any_damage_to_a_checkpoint(content: bytes, tmp_path: Path):
+    (tmp_path / "damaged.pth").write_bytes(content)
+    only_user_errors(lambda: checkpoint.read(tmp_path / "damaged.pth"))
 
 
 def only_user_errors(read: Callable[[], object]) -> None:

@@ -21,8 +21,8 @@ from tests.warm import COLD, COLD_DVC
 # How often each stage is to be killed by a campaign; one that goes on may be done before that.
 KILLS = {
     "prepare": 4,
-    "backbone": 2,
-    "features": 4,
+    "backbone@vgg19": 2,
+    "features@vgg19": 4,
     "train@fcn32s": 2,
     "train@fcn16s": 2,
     "train@fcn8s": 3,

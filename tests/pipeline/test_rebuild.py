@@ -13,7 +13,16 @@ EVALUATE = [f"evaluate@{name}" for name in VARIANTS]
 FINER = [*TRAIN[1:], *EVALUATE[1:], "compare"]
 # The tiny project exports one variant.
 EXPORT = ["export@fcn32s"]
-ALL = ["check", "prepare", "backbone", "features", *TRAIN, *EVALUATE, "compare", *EXPORT]
+ALL = [
+    "check",
+    "prepare",
+    "backbone@vgg19",
+    "features@vgg19",
+    *TRAIN,
+    *EVALUATE,
+    "compare",
+    *EXPORT,
+]
 
 # After changing this, these run. `check` reads all of params.yaml, so it runs after every edit;
 # what it writes never changes, so nothing follows from it. The rate of all
@@ -23,7 +32,7 @@ REBUILDS = {
     "a compare key": ({"compare.opacity": 0.3}, ["compare"]),
     "image_size": (
         {"dataset.image_size": [48, 64]},
-        ["prepare", "features", *TRAIN, *EVALUATE, "compare", *EXPORT],
+        ["prepare", "features@vgg19", *TRAIN, *EVALUATE, "compare", *EXPORT],
     ),
 }
 
@@ -61,7 +70,7 @@ def test_a_key_of_a_variant_runs_what_follows_and_back_to_its_value_is_restored(
     before = project.digests("data", "models", "reports")
     original = (project.folder / "params.yaml").read_bytes()
     # Its weights are others for sure, while with another rate the best may still be the parent's.
-    project.set_params({"variants.fcn16s.parent": "backbone"})
+    project.set_params({"variants.fcn16s.parent": "vgg19"})
     assert sorted(project.repro()) == sorted(["check", *FINER])
     assert project.digests("data", "models", "reports") != before
     (project.folder / "params.yaml").write_bytes(original)
@@ -69,8 +78,31 @@ def test_a_key_of_a_variant_runs_what_follows_and_back_to_its_value_is_restored(
     assert project.digests("data", "models", "reports") == before
 
 
+def test_a_backbone_is_rebuilt_with_what_stands_on_it_and_nothing_else(project: Project):
+    own = ["backbone@vgg16", "features@vgg16"]
+    entry = {"network": "vgg16", "weights": "random", "width": 0.0625}
+    project.set_params({"backbones.vgg16": entry})
+    assert project.repro() == ["check", *own]
+
+    variant = {"backbone": "vgg16", "train": "head", "stride": 32, "parent": "vgg16"}
+    project.set_params({"variants.other": variant})
+    assert project.repro() == ["check", "train@other", "evaluate@other", "compare"]
+
+    project.set_params({"backbones.vgg16.strides": [16, 32]})
+    assert project.repro() == ["check", *own, "train@other", "evaluate@other", "compare"]
+
+    # The backbone is in the variant's folder, and an export reads it from there.
+    project.set_params({"export.variants": ["fcn32s", "other"]})
+    assert project.repro() == ["check", "export@other"]
+    project.set_params({"backbones.vgg16.width": 0.125})
+    after = ["train@other", "evaluate@other", "compare", "export@other"]
+    assert sorted(project.repro()) == sorted(["check", *own, *after])
+
+
 def test_a_new_entry_in_params_is_a_new_variant_and_leaves_with_it(project: Project):
-    project.set_params({"variants.fcn8s-direct": {"stride": 8, "parent": "fcn32s"}})
+    project.set_params(
+        {"variants.fcn8s-direct": {"backbone": "vgg19", "stride": 8, "parent": "fcn32s"}}
+    )
     assert project.repro() == ["check", "train@fcn8s-direct", "evaluate@fcn8s-direct", "compare"]
     curves = (project.folder / "reports/comparison/curves.csv").read_text()
     assert "\nfcn8s-direct,0," in curves

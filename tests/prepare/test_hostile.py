@@ -19,12 +19,12 @@ from stages.prepare import stage as prepare
 from stages.prepare.decoding import decode_pair
 from stages.prepare.settings import FolderSource, TfdsSource
 from stages.shared.formats.pictures import BadPictureError, decode_picture
-from stages.shared.networks import vgg
+from stages.shared.networks import backbones
 from stages.shared.results.predicted import Predicted
 from stages.shared.runtime.errors import UserError
 from tests.conftest import ROOT, Project, encoded, tiny_params, write_params
 
-BACKBONE_FILES = (vgg.CONFIG_FILE, vgg.WEIGHTS_FILE)
+BACKBONE_FILES = (backbones.CONFIG_FILE, backbones.WEIGHTS_FILE)
 NASTY = '<img src=x onerror=alert(1)> $(touch owned) `touch owned` "; touch owned; $x^{'
 
 
@@ -173,16 +173,16 @@ def test_names_are_text_wherever_they_are_shown(nasty_folder: FolderSource, monk
 def test_a_variant_s_name_never_reaches_a_shell(fresh_project: Project):
     """Not even by a command that leaves out `check`."""
     names = ["x; touch owned", "$(touch owned)", "`touch owned`", "'; touch owned; '"]
-    variant = {"train": "head", "stride": 32, "parent": "backbone"}
+    variant = {"backbone": "vgg19", "train": "head", "stride": 32, "parent": "vgg19"}
     changed = fresh_project.params | {"variants": dict.fromkeys(names, variant)}
     changed["export"]["variants"] = names
     (fresh_project.folder / "params.yaml").write_text(yaml.safe_dump(changed))
     # With all that the stage depends on in place, nothing but its command line is in the way.
-    for file in ("data/dataset.json", *(f"models/backbone/{name}" for name in BACKBONE_FILES)):
+    for file in ("data/dataset.json", *(f"models/vgg19/{name}" for name in BACKBONE_FILES)):
         path = fresh_project.folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    for folder in ("data/records", "data/features"):
+    for folder in ("data/records", "data/features/vgg19"):
         (fresh_project.folder / folder).mkdir(parents=True, exist_ok=True)
     for name in names:
         done = fresh_project.run("dvc", "repro", "--single-item", f"train@{name}", check=False)

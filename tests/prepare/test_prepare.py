@@ -394,7 +394,9 @@ def test_a_mistake_ends_the_stage_with_its_sentence_and_no_traceback(fresh_proje
 def test_a_stage_run_by_hand_too_early_says_what_is_missing(fresh_project: Project):
     done = fresh_project.stage("train", "fcn8s", check=False)
     assert done.returncode == 1
-    assert "error: data/features/features.json is missing; `dvc repro` makes it" in done.stderr
+    assert (
+        "error: data/features/vgg19/features.json is missing; `dvc repro` makes it" in done.stderr
+    )
     assert "Traceback" not in done.stderr
 
 

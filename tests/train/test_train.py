@@ -12,16 +12,18 @@ import pytest
 from stages.evaluate import stage as evaluate
 from stages.features import stage as features_stage
 from stages.shared.formats.features import FeatureReader, Features
-from stages.shared.networks import fcn, vgg
+from stages.shared.networks import backbones, fcn
 from stages.shared.records import shards
 from stages.shared.records.dataset import Dataset
 from stages.shared.results import scores
-from stages.shared.runtime.paths import BACKBONE_DIR, MODELS_DIR
+from stages.shared.runtime.paths import FEATURES_DIR, MODELS_DIR
 from stages.train import progress
 from stages.train import stage as train
 from stages.train.batches import Batches
 from stages.train.metrics import MeanIoU, PixelAccuracy
 from tests.conftest import Project
+
+VGG19 = MODELS_DIR / "vgg19"
 
 
 def history(name: str) -> list[dict[str, float]]:
@@ -39,14 +41,14 @@ def test_a_variant_from_stored_activations_and_the_whole_network_agree(in_projec
         model, reader = evaluate.model_and_reader(name, "test")
         inputs, masks = reader.take(np.arange(len(reader)))
         np.testing.assert_array_equal(masks, batch.masks)
-        network = fcn.network(vgg.load(), fcn.load_head(MODELS_DIR / name))
+        network = fcn.network(backbones.load(VGG19), fcn.load_head(MODELS_DIR / name))
         stored, whole = model.predict_on_batch(inputs), network.predict_on_batch(batch.images)
         np.testing.assert_allclose(stored, whole, atol=1e-2 * np.abs(whole).max())
         assert (stored.argmax(-1) == whole.argmax(-1)).mean() > 0.995
 
 
 def test_the_report_holds_the_measures_of_the_predictions(in_project: Project):
-    classes = Features.load().classes
+    classes = Features.load("vgg19").classes
     for name in in_project.params["variants"]:
         metrics = json.loads(Path(f"reports/{name}/metrics.json").read_text())
         model, reader = evaluate.model_and_reader(name, "test")
@@ -67,7 +69,7 @@ def test_the_history_starts_at_epoch_0_with_what_the_parent_knows(in_project: Pr
         epochs = variant.get("epochs", in_project.params["train"]["epochs"])
         assert [row["epoch"] for row in rows] == list(range(epochs + 1))
         assert tuple(rows[0]) == progress.COLUMNS
-        if variant["parent"] == "backbone":
+        if variant["parent"] == "vgg19":
             assert rows[0]["val_loss"] == pytest.approx(math.log(5), abs=1e-5)
 
 
@@ -79,13 +81,15 @@ def test_a_network_starts_from_its_parent_s_best_epoch(in_project: Project):
 
 
 def test_a_network_keeps_a_backbone_of_its_own_where_its_training_changed_it(in_project: Project):
-    assert not Path("models/fcn8s/backbone").exists()
+    # A head's is the one that its features were computed with, without a copy.
+    for name in (backbones.WEIGHTS_FILE, backbones.CONFIG_FILE):
+        assert (VGG19 / name).read_bytes() == Path("models/fcn8s/backbone", name).read_bytes()
     in_project.set_params({"variants.fcn8s-finetuned.epochs": 3})
     in_project.stage("train", "fcn8s-finetuned")
     start, *epochs = (row["val_mean_iou"] for row in history("fcn8s-finetuned"))
     weights = zip(
-        vgg.load().get_weights(),
-        vgg.load(Path("models/fcn8s-finetuned/backbone")).get_weights(),
+        backbones.load(VGG19).get_weights(),
+        backbones.load(Path("models/fcn8s-finetuned/backbone")).get_weights(),
         strict=True,
     )
     changed = any(not np.array_equal(shared, own) for shared, own in weights)
@@ -93,7 +97,7 @@ def test_a_network_keeps_a_backbone_of_its_own_where_its_training_changed_it(in_
 
 
 def test_the_weights_of_the_best_epoch_are_kept(in_project: Project):
-    classes = Features.load().classes
+    classes = Features.load("vgg19").classes
     for name in in_project.params["variants"]:
         model, reader = evaluate.model_and_reader(name, "validation")
         inputs, masks = reader.take(np.arange(len(reader)))
@@ -107,7 +111,10 @@ def test_the_start_counts_as_epoch_0(start_is_best: bool, in_project: Project, t
     """Where no epoch beats the start, its weights are kept."""
     model, reader = evaluate.model_and_reader("fcn32s", "train")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    measures = [MeanIoU(len(Features.load().classes)), PixelAccuracy(len(Features.load().classes))]
+    measures = [
+        MeanIoU(len(Features.load("vgg19").classes)),
+        PixelAccuracy(len(Features.load("vgg19").classes)),
+    ]
     model.compile("sgd", loss, metrics=measures)
     batches = Batches(reader, 2)
     before = model.get_weights()
@@ -132,7 +139,7 @@ def test_a_loss_that_is_not_finite_fails_the_stage_and_names_the_way_out(in_proj
 
 
 def test_batches_come_in_a_new_order_each_epoch_fixed_by_the_seed(in_project: Project):
-    reader = FeatureReader(Features.load(), "train", ["fc7"])
+    reader = FeatureReader(FEATURES_DIR / "vgg19", Features.load("vgg19"), "train", ["stride32"])
     orders = []
     for seed in (1, 1, 2):
         batches = Batches(reader, 4, seed)
@@ -146,11 +153,12 @@ def test_batches_come_in_a_new_order_each_epoch_fixed_by_the_seed(in_project: Pr
 
 
 def test_the_statistics_are_those_of_the_training_split(in_project: Project):
-    features = Features.load()
+    features = Features.load("vgg19")
     for name, tap in features.taps.items():
-        reader = FeatureReader(features, "train", [name])
+        reader = FeatureReader(FEATURES_DIR / "vgg19", features, "train", [name])
         inputs, _ = reader.take(np.arange(len(reader)))
-        values = inputs[name] * inputs[f"{name}_step"][:, None, None]
+        lowest, step = np.moveaxis(inputs[f"{name}_scale"][:, :, None, None], 1, 0)
+        values = lowest + inputs[name] * step
         spread = np.max(tap.deviation)
         np.testing.assert_allclose(tap.mean, values.mean((0, 1, 2)), atol=5e-3 * spread)
         np.testing.assert_allclose(tap.deviation, values.std((0, 1, 2)), atol=5e-3 * spread)
@@ -159,7 +167,7 @@ def test_the_statistics_are_those_of_the_training_split(in_project: Project):
 def test_the_confusion_matrix_is_written_as_counts_and_shares(in_project: Project):
     with Path("reports/fcn8s/confusion.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    classes = Features.load().classes
+    classes = Features.load("vgg19").classes
     assert [(r["truth"], r["predicted"]) for r in rows] == [
         (t, p) for t in classes for p in classes
     ]
@@ -174,21 +182,25 @@ def test_no_scale_of_the_activations_keeps_a_variant_from_learning(
 ):
     """The last layer of each block is scaled, and with it the taps; what is trained is the same."""
     expected = {name: history(name) for name in heads(in_project)}
-    backbone = vgg.load()
-    for tap, layer in (("pool3", "block3_conv4"), ("pool4", "block4_conv4"), ("fc7", "fc7")):
+    backbone = backbones.load(VGG19)
+    for tap, layer in (
+        ("stride8", "block3_conv4"),
+        ("stride16", "block4_conv4"),
+        ("stride32", "fc7"),
+    ):
         scaled = backbone.get_layer(layer)
         scaled.set_weights([w * scale for w in scaled.get_weights()])
-        behind = {"pool3": "block4_conv1", "pool4": "block5_conv1"}.get(tap)
+        behind = {"stride8": "block4_conv1", "stride16": "block5_conv1"}.get(tap)
         if behind:
             kernel, bias = backbone.get_layer(behind).get_weights()
             backbone.get_layer(behind).set_weights([kernel / scale, bias])
-    vgg.save(backbone, vgg.load_config().width, "random", BACKBONE_DIR)
-    features_stage.features()
+    backbones.save(backbone, backbones.load_config(VGG19), VGG19)
+    features_stage.features("vgg19")
     for name in heads(in_project):
         train.train(name)
         for row, expected_row in zip(history(name), expected[name], strict=True):
             assert row["loss"] == pytest.approx(expected_row["loss"], rel=0.02)
-        assert history(name)[-1]["loss"] < history(name)[0]["loss"]
+    assert history("fcn32s")[-1]["loss"] < history("fcn32s")[0]["loss"]
 
 
 @pytest.mark.parametrize("name", ["fcn8s", "fcn8s-finetuned"])

@@ -177,7 +177,9 @@ from contextlib import nullcontext
 from pathlib import Path
 import keras
 import numpy as np
-from stages.shared.networks import fcn, vgg
+from stages.shared.networks import backbones, fcn
+from stages.shared.networks.families.table import NETWORKS
+from stages.shared.networks.families.vgg import vgg
 from stages.train import standardised
 from stages.train.losses import PixelLoss
 from tests.train.test_training import Pixels, settings, train
@@ -190,12 +192,13 @@ def trained(scope, options, loss):
     # Half of them count in a few pixels alone.
     pictures.masks[2:5, 1:] = 255
     # Building VGG19 takes longer than training it.
-    vgg.NETWORKS["vgg19"] = vgg.NETWORKS["vgg19"]._replace(convolutions=(1, 1, 1, 1, 1))
+    NETWORKS["vgg19"] = NETWORKS["vgg19"]._replace(
+        layers=lambda pictures, width, first: vgg(pictures, width, first, (1, 1, 1, 1, 1)))
     with scope:
-        backbone = vgg.backbone(width=0.0625, seed=1)
-        channels = {tap: x.shape[-1] for tap, x in backbone.output.items()}
+        backbone = backbones.build("vgg19", width=0.0625, seed=1)
+        channels = {tap: backbone.output[tap].shape[-1] for tap in reversed(backbone.output)}
         config = fcn.HeadConfig(stride=8, channels=channels, classes=["a", "b", "absent"],
-                                image_size=(4, 4), fit="stretch")
+                                image_size=(4, 4), fit="stretch", backbone="vgg19")
         statistics = {tap: standardised.Statistics(np.zeros(n, "f4"), np.full(n, 100, "f4"))
                       for tap, n in channels.items()}
         network = fcn.network(backbone, standardised.head(config, statistics))

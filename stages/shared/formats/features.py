@@ -1,11 +1,11 @@
-"""data/features/: the backbone's activations on every picture, and the masks that go with them.
+"""data/features/BACKBONE/: its activations on every picture, and the masks that go with them.
 
-Activations are outputs of ReLU, so not negative. Each channel of each picture is stored in 255 even
-steps from 0 to its largest activation there: a byte an activation, half of float16, whatever the
-scale, and no error above 1/510 of that largest. For each shard of records there are
+Each channel of each picture is stored in 255 even steps from its lowest to its highest activation
+there: a byte an activation, half of float16, whatever the scale, and no error above half a step.
+For each shard of records there are
 
     {split}-{number}.{tap}.npy        uint8 (pictures, height, width, channels), in steps
-    {split}-{number}.{tap}_step.npy   float32 (pictures, channels), the size of a step
+    {split}-{number}.{tap}_scale.npy  float32 (pictures, 2, channels), the lowest, and a step
     {split}-{number}.mask.npy         uint8 (pictures, height, width)
 
 Batches are read from the files as they are asked for, so the activations never lie in memory.
@@ -50,7 +50,7 @@ class FeatureShard(BaseModel):
     Attributes:
         number: of the shard in its split.
         pictures: how many it holds.
-        files: SHA-256 of each file, by its name in data/features/.
+        files: SHA-256 of each file, by its name in the folder.
     """
 
     number: int
@@ -59,11 +59,11 @@ class FeatureShard(BaseModel):
 
 
 class Features(Manifest):
-    """What data/features/ holds.
+    """What data/features/BACKBONE/ holds.
 
     Attributes:
         records: digest of the records that they were made from.
-        backbone: digest of the weights that they were made with.
+        backbone_weights: digest of those that they were made with.
         precision: Keras dtype policy that the backbone ran under.
         image_size: (height, width) of the pictures and masks.
         classes: class names; a mask's value is an index into them, or `dataset.IGNORED`.
@@ -71,9 +71,9 @@ class Features(Manifest):
         shards: of each split.
     """
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     records: str
-    backbone: str
+    backbone_weights: str
     precision: str
     image_size: tuple[int, int]
     classes: list[str]
@@ -81,18 +81,19 @@ class Features(Manifest):
     shards: dict[str, list[FeatureShard]]
 
     @classmethod
-    def load(cls) -> Self:
-        """Read features.json.
+    def load(cls, backbone: str) -> Self:
+        """Read features.json of a backbone, by its name in params.yaml.
 
         Raises:
             UserError: it is damaged, of another version of the pipeline, or of other records than
                 there are.
         """
-        features = cls.read(FEATURES_DIR / FEATURES_FILE)
+        folder = FEATURES_DIR / backbone
+        features = cls.read(folder / FEATURES_FILE)
         if features.records != Dataset.load().digest:
             raise UserError(
-                f"{FEATURES_DIR}/ was made from other records than data/records/; "
-                "`dvc repro features` makes it again"
+                f"{folder}/ was made from other records than data/records/; "
+                f"`dvc repro features@{backbone}` makes it again"
             )
         return features
 
@@ -106,15 +107,15 @@ class Features(Manifest):
         Raises:
             UserError: names what is inconsistent.
         """
-        if self.backbone != weights:
+        if self.backbone_weights != weights:
             raise UserError(
-                f"{FEATURES_DIR}/ was made with another backbone than that of {whose}/; "
+                f"the features are of another backbone than that of {whose}/; "
                 "`dvc repro` updates what is out of date"
             )
 
 
 def file_name(split: str, number: int, content: str) -> str:
-    """Name of one array of a shard: a tap's, its steps', or `mask`."""
+    """Name of one array of a shard: a tap's, what its steps mean, or `mask`."""
     return f"{split}-{number:05d}.{content}.npy"
 
 
@@ -169,12 +170,13 @@ class FeatureReader:
     """Random access to the activations and masks of one split.
 
     Args:
-        features: what data/features/ holds.
+        folder: data/features/BACKBONE.
+        features: what it holds.
         split: `train`, `validation` or `test`.
         taps: the ones to read.
     """
 
-    def __init__(self, features: Features, split: str, taps: Sequence[str]) -> None:
+    def __init__(self, folder: Path, features: Features, split: str, taps: Sequence[str]) -> None:
         shards = features.shards[split]
         self._starts = np.cumsum([0, *(shard.pictures for shard in shards)])
         self._entries: dict[str, tuple[tuple[int, ...], np.dtype]] = {
@@ -183,10 +185,10 @@ class FeatureReader:
         for tap in taps:
             shape = features.taps[tap].shape
             self._entries[tap] = shape, np.dtype(np.uint8)
-            self._entries[f"{tap}_step"] = shape[-1:], np.dtype(np.float32)
+            self._entries[f"{tap}_scale"] = (2, shape[-1]), np.dtype(np.float32)
         self._arrays = {
             content: [
-                StoredArray(FEATURES_DIR / name, shard.files[name], (shard.pictures, *shape), dtype)
+                StoredArray(folder / name, shard.files[name], (shard.pictures, *shape), dtype)
                 for shard in shards
                 for name in [file_name(split, shard.number, content)]
             ]
@@ -202,7 +204,7 @@ class FeatureReader:
 
         Returns:
             What `on_stored` reads: for each tap uint8 (pictures, height, width, channels), and
-            under `{tap}_step` float32 (pictures, channels); and masks, uint8 (pictures, height,
+            under `{tap}_scale` float32 (pictures, 2, channels); and masks, uint8 (pictures, height,
             width).
 
         Raises:

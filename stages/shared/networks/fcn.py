@@ -14,8 +14,9 @@ import numpy as np
 from keras import KerasTensor, layers, ops
 
 from stages.shared.manifest import Manifest
-from stages.shared.networks import vgg
-from stages.shared.networks.vgg import TAPS, Shape
+from stages.shared.networks import backbones
+from stages.shared.networks.backbones import BACKBONE_FOLDER, stride_of
+from stages.shared.networks.families.preprocessing import COARSEST_STRIDE, Shape
 from stages.shared.runtime import digests
 from stages.shared.runtime.errors import UserError
 
@@ -34,27 +35,26 @@ class HeadConfig(Manifest):
 
     Attributes:
         stride: of the finest tap, in pixels.
-        channels: of each tap that it scores.
+        channels: of each tap that it scores, the coarsest first.
         classes: their names, in the order of the scores.
         image_size: (height, width) of the pictures that it was trained on.
         fit: how they were brought to this size, see `dataset.fit` in params.yaml.
-        backbone: digest of the weights of the backbone that it was trained on.
+        backbone: the entry of `backbones` in params.yaml that it stands on.
+        frozen: whether the backbone still has the weights that its features were computed with.
+        backbone_weights: digest of those that it has.
         weights: digest of its own; empty before they are written.
     """
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     stride: int
     channels: dict[str, int]
     classes: list[str]
     image_size: tuple[int, int]
     fit: str
-    backbone: str = ""
+    backbone: str
+    frozen: bool = True
+    backbone_weights: str = ""
     weights: str = ""
-
-
-def taps_of(stride: int) -> list[str]:
-    """The taps that a head of this stride scores, coarsest first."""
-    return [TAPS[s] for s in sorted(TAPS, reverse=True) if s >= stride]
 
 
 @keras.saving.register_keras_serializable("stages")
@@ -123,7 +123,8 @@ def head(
 
     Args:
         config: its stride, taps and classes.
-        image_size: (height, width) that the logits are cut to; None leaves them at 32 times fc7's.
+        image_size: (height, width) that the logits are cut to; None leaves them at 32
+            times the coarsest tap's.
         score_layer: makes the layer that scores a tap, `score_{tap}`, for a number of classes.
 
     Returns:
@@ -132,19 +133,21 @@ def head(
     """
     classes = len(config.classes)
     inputs: dict[str, KerasTensor] = {}
-    fused = None
-    for tap in taps_of(config.stride):
-        x = inputs[tap] = keras.Input((None, None, config.channels[tap]), name=tap)
+    fused, coarser = None, COARSEST_STRIDE
+    for tap, channels in config.channels.items():
+        x = inputs[tap] = keras.Input((None, None, channels), name=tap)
         score = score_layer(tap, classes)(x)
         if fused is None:
             fused = score
         else:
-            upsampled = Upsample(2, name=f"upsample_to_{tap}")(fused)
+            factor = coarser // stride_of(tap)
+            upsampled = Upsample(factor, name=f"upsample_to_{tap}")(fused)
             fused = layers.Add(name=f"fuse_{tap}")([upsampled, score])
+        coarser = stride_of(tap)
     logits = Upsample(config.stride, name="upsample_to_picture")(fused)
     if image_size:
-        # The backbone pads at the bottom and right, see `vgg.Preprocess`.
-        padding = tuple((0, -size % max(TAPS)) for size in image_size)
+        # The backbone pads at the bottom and right, see `Preprocess`.
+        padding = tuple((0, -size % COARSEST_STRIDE) for size in image_size)
         logits = layers.Cropping2D(padding, name="crop")(logits)
     return keras.Model(inputs, logits, name=f"head_{config.stride}s")
 
@@ -153,7 +156,7 @@ def network(backbone: keras.Model, head: keras.Model) -> keras.Model:
     """The whole FCN.
 
     Args:
-        backbone: from `vgg`.
+        backbone: from `backbones`.
         head: from `head`, its logits not cut.
 
     Returns:
@@ -161,7 +164,7 @@ def network(backbone: keras.Model, head: keras.Model) -> keras.Model:
         logits, float32 (batch, height, width, classes).
 
     Example:
-        >>> fcn8s = network(vgg.load(), load_head(Path("models/fcn8s")))
+        >>> fcn8s = network(backbones.load(Path("models/vgg19")), load_head(Path("models/fcn8s")))
         >>> fcn8s(np.zeros((1, 100, 150, 3), "uint8")).shape
         (1, 100, 150, 3)
     """
@@ -222,10 +225,10 @@ def load_network(folder: Path, dtype: str = "float32") -> keras.Model:
     Raises:
         UserError: a file is damaged, or its head was trained on another backbone.
     """
-    backbone_dir = vgg.backbone_dir(folder)
-    if load_head_config(folder).backbone != vgg.load_config(backbone_dir).weights:
+    own = folder / BACKBONE_FOLDER
+    if load_head_config(folder).backbone_weights != backbones.load_config(own).weights:
         raise UserError(
-            f"{folder}/ was trained on another backbone than that in {backbone_dir}/; `dvc repro` "
-            "trains it again"
+            f"{folder}/ was trained on another backbone than that in {own}/; `dvc repro` trains "
+            "it again"
         )
-    return network(vgg.load(backbone_dir, dtype), load_head(folder))
+    return network(backbones.load(own, dtype), load_head(folder))

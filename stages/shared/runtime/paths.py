@@ -7,11 +7,12 @@ OUTPUT_FOLDERS = ("data", "models", "reports")
 
 RECORDS_DIR = Path("data/records")
 DATASET_FILE = Path("data/dataset.json")
-FEATURES_DIR = Path("data/features")
-BACKBONE_DIR = Path("models/backbone")
 EXPORT_DIR = Path("models/export")
-# Each holds a folder for each variant.
+# Holds a folder for each backbone.
+FEATURES_DIR = Path("data/features")
+# Holds a folder for each backbone and for each variant.
 MODELS_DIR = Path("models")
+# Each holds a folder for each variant.
 REPORTS_DIR = Path("reports")
 EVALUATION_DIR = Path("data/evaluation")
 
@@ -21,12 +22,12 @@ def maker(path: Path) -> str:
     match path.parts:
         case ("data", "records" | "dataset.json", *_):
             return "prepare"
-        case ("data", "features", *_):
-            return "features"
+        case ("data", "features", backbone, *_):
+            return f"features@{backbone}"
         case ("data", "evaluation", variant, *_):
             return f"evaluate@{variant}"
-        case ("models", "backbone", *_):
-            return "backbone"
+        case ("models", backbone, "backbone.json" | "backbone.weights.h5"):
+            return f"backbone@{backbone}"
         case ("models", variant, *_):
             return f"train@{variant}"
     return "STAGE"

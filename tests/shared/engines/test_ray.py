@@ -30,7 +30,7 @@ from tests.conftest import Project, copy_project, free_port
 pytest.importorskip("ray")
 
 START_LIMIT = 120
-OUTS = ("data/records", "data/dataset.json", "data/features", "reports/dataset")
+OUTS = ("data/records", "data/dataset.json", "data/features/vgg19", "reports/dataset")
 LABELS = {0: "left", 1: "right"}
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
@@ -122,7 +122,7 @@ def on_ray(cluster: Cluster, tmp_path: Path, monkeypatch) -> Project:
         monkeypatch.setenv(name, value)
     project = copy_project(tmp_path / "project")
     project.set_params({"engine": "ray", "ray.address": cluster.address})
-    project.stage("backbone")
+    project.stage("backbone", "vgg19")
     return project
 
 
@@ -134,7 +134,7 @@ def test_two_nodes_make_the_bytes_of_one_machine_though_a_worker_is_killed(
     on_ray: Project, built_project: Project, cluster: Cluster
 ):
     on_ray.stage("prepare")
-    with on_ray.start("python", "-m", "stages.features") as process:
+    with on_ray.start("python", "-m", "stages.features", "vgg19") as process:
         struck = kill_a_worker(cluster.nodes[1], process)
         _, stderr = process.communicate()
     assert process.returncode == 0, stderr
@@ -167,11 +167,11 @@ def test_shards_pass_through_shared_storage_under_their_digest(
     on_ray.set_params({"ray.storage": url})
 
     on_ray.stage("prepare")
-    on_ray.stage("features")
+    on_ray.stage("features", "vgg19")
     assert outs(on_ray) == outs(built_project)
     stored = {Path(path).name: system.cat_file(path) for path in system.find(folder)}
-    made = [*on_ray.folder.glob("data/records/*"), *on_ray.folder.glob("data/features/*.npy")]
-    backbone = [*on_ray.folder.glob("models/backbone/backbone.*")]
+    made = [*on_ray.folder.glob("data/records/*"), *on_ray.folder.glob("data/features/vgg19/*.npy")]
+    backbone = [*on_ray.folder.glob("models/vgg19/backbone.*")]
     assert stored == {digests.digest(path): path.read_bytes() for path in [*made, *backbone]}
 
 

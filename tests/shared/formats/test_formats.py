@@ -8,9 +8,10 @@ import re
 import numpy as np
 import pytest
 
-from stages.shared.networks import vgg
+from stages.shared.networks import backbones
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
+from stages.shared.runtime.paths import MODELS_DIR
 from tests.conftest import ROOT, Project
 
 PAGE = (ROOT / "docs/formats.md").read_text(encoding="utf-8")
@@ -39,10 +40,10 @@ def test_a_record_is_read(in_project: Project):
 def test_features_are_the_backbone_s_activations_to_half_a_step(in_project: Project):
     found = run(FEATURES)
     images, _ = PictureReader(Dataset.load(), "train").take(np.array([0]))
-    expected = vgg.load()(images)["fc7"].numpy()[0]
+    expected = backbones.load(MODELS_DIR / "vgg19")(images)["stride32"].numpy()[0]
     assert expected.max() > 0
     error = np.abs(found["first"] - expected)
-    assert (error <= found["steps"][0] * 0.501 + 1e-4 * expected.max()).all()
+    assert (error <= found["scale"][0][1] * 0.501 + 1e-4 * expected.max()).all()
 
 
 @pytest.mark.parametrize(
@@ -50,12 +51,16 @@ def test_features_are_the_backbone_s_activations_to_half_a_step(in_project: Proj
     [
         ("data/dataset.json", 3, "source image_size fit classes pixels shards left_out"),
         (
-            "data/features/features.json",
-            3,
-            "records backbone precision image_size classes taps shards",
+            "data/features/vgg19/features.json",
+            4,
+            "records backbone_weights precision image_size classes taps shards",
         ),
-        ("models/backbone/backbone.json", 4, "network width origin weights"),
-        ("models/fcn8s/head.json", 3, "stride channels classes image_size fit backbone weights"),
+        ("models/vgg19/backbone.json", 5, "network width strides origin weights"),
+        (
+            "models/fcn8s/head.json",
+            4,
+            "stride channels classes image_size fit backbone frozen backbone_weights weights",
+        ),
         ("models/fcn8s/settings.json", 2, "train stride settings seed"),
         ("data/evaluation/fcn8s/summary.json", 3, "split records predictions iou history"),
     ],
@@ -72,7 +77,7 @@ def test_json_files_hold_the_keys_that_the_page_names(
 
 def test_digests_are_what_sha256sum_prints(in_project: Project):
     for file, digests in {
-        "models/backbone/backbone.weights.h5": "models/backbone/backbone.json",
+        "models/vgg19/backbone.weights.h5": "models/vgg19/backbone.json",
         "models/fcn8s/head.weights.h5": "models/fcn8s/head.json",
     }.items():
         found = hashlib.sha256((in_project.folder / file).read_bytes()).hexdigest()

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from stages.shared.networks import fcn, vgg
+from stages.shared.networks import backbones, fcn
+from stages.shared.networks.backbones import stride_of, tap
 from stages.shared.networks.fcn import HeadConfig, Score
 from stages.train import standardised
 from stages.train.standardised import StandardisedScore, Statistics, fold, unfold
 
 CLASSES = ["pet", "background", "border"]
-CHANNELS = {"fc7": 12, "pool4": 7, "pool3": 5}
+CHANNELS = {"stride32": 12, "stride16": 7, "stride8": 5}
 
 
 @pytest.fixture
@@ -22,23 +23,22 @@ def rng() -> np.random.Generator:
 
 
 def config(stride: int) -> HeadConfig:
-    taps = fcn.taps_of(stride)
     return HeadConfig(
         stride=stride,
-        channels={t: CHANNELS[t] for t in taps},
+        channels={t: n for t, n in CHANNELS.items() if stride_of(t) >= stride},
         classes=CLASSES,
         image_size=(64, 64),
         fit="stretch",
+        backbone="lite0",
     )
 
 
 def activations(rng: np.random.Generator, stride: int, height: int = 2, width: int = 3) -> dict:
     """Made-up activations of pictures of 32 * height x 32 * width pixels."""
-    strides = {tap: s for s, tap in vgg.TAPS.items()}
+    sizes = {name: stride_of(name) for name in CHANNELS if stride_of(name) >= stride}
     return {
-        tap: rng.gamma(1, 100, (2, 32 * height // s, 32 * width // s, CHANNELS[tap])).astype("f4")
-        for tap, s in strides.items()
-        if tap in fcn.taps_of(stride)
+        name: rng.gamma(1, 100, (2, 32 * height // s, 32 * width // s, CHANNELS[name])).astype("f4")
+        for name, s in sizes.items()
     }
 
 
@@ -51,10 +51,9 @@ def statistics(rng: np.random.Generator) -> dict[str, Statistics]:
 
 def random_scores(rng: np.random.Generator, stride: int) -> dict[str, Score]:
     return {
-        tap: Score(
-            rng.normal(0, 1, (CHANNELS[tap], 3)).astype("f4"), rng.normal(0, 1, 3).astype("f4")
-        )
-        for tap in fcn.taps_of(stride)
+        name: Score(rng.normal(0, 1, (channels, 3)).astype("f4"), rng.normal(0, 1, 3).astype("f4"))
+        for name, channels in CHANNELS.items()
+        if stride_of(name) >= stride
     }
 
 
@@ -101,7 +100,7 @@ def test_folding_the_standardisation_changes_nothing(rng):
 
 
 def test_unfolding_undoes_folding(rng):
-    stats, score = statistics(rng)["fc7"], random_scores(rng, 32)["fc7"]
+    stats, score = statistics(rng)["stride32"], random_scores(rng, 32)["stride32"]
     back = unfold(fold(score, stats), stats)
     np.testing.assert_allclose(back.kernel, score.kernel, rtol=1e-5)
     np.testing.assert_allclose(back.bias, score.bias, rtol=1e-4, atol=1e-4)
@@ -115,18 +114,18 @@ def test_a_channel_that_never_fired_in_training_is_not_blown_up():
 
 
 def test_dropout_drops_whole_standardised_channels_while_training_alone(rng):
-    stats, kept_share = statistics(rng)["fc7"], 0.5
+    stats, kept_share = statistics(rng)["stride32"], 0.5
     keras.utils.set_random_seed(1)
     layer = StandardisedScore(3, stats, dropout=1 - kept_share)
-    x = activations(rng, 32)["fc7"]
+    x = activations(rng, 32)["stride32"]
     layer.build(x.shape)
-    layer.set_weights(list(random_scores(rng, 32)["fc7"]))
+    layer.set_weights(list(random_scores(rng, 32)["stride32"]))
     standardised = (x - stats.mean) / stats.scale
     kernel, bias = layer.get_weights()
     np.testing.assert_allclose(layer(x), standardised @ kernel + bias, rtol=1e-4, atol=1e-4)
 
     trained = layer(x, training=True).numpy()
-    masks = np.array(list(np.ndindex((2,) * CHANNELS["fc7"]))) / kept_share
+    masks = np.array(list(np.ndindex((2,) * CHANNELS["stride32"]))) / kept_share
     for picture, found in zip(standardised, trained, strict=True):
         possible = np.einsum("hwc,mc,ck->mhwk", picture, masks, kernel) + bias
         assert np.isclose(possible, found, rtol=1e-3, atol=1e-3).all((1, 2, 3)).sum() == 1
@@ -134,11 +133,11 @@ def test_dropout_drops_whole_standardised_channels_while_training_alone(rng):
 
 def test_the_gradients_of_a_standardised_score_are_those_of_plain_arithmetic(rng):
     """Also to the activations, for the whole network's training."""
-    stats = statistics(rng)["fc7"]
-    x = tf.constant(activations(rng, 32)["fc7"])
+    stats = statistics(rng)["stride32"]
+    x = tf.constant(activations(rng, 32)["stride32"])
     layer = StandardisedScore(3, stats)
     layer.build(x.shape)
-    layer.set_weights(list(random_scores(rng, 32)["fc7"]))
+    layer.set_weights(list(random_scores(rng, 32)["stride32"]))
     upstream = rng.normal(0, 1, (*x.shape[:3], 3)).astype("f4")
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
@@ -185,11 +184,9 @@ def test_the_network_can_be_traced_for_unknown_height_and_width(rng, tmp_path: P
 
 def small_network(rng: np.random.Generator, policy: str = "float32") -> keras.Model:
     """A whole network, narrow, random, with scores of order 1."""
-    backbone = vgg.backbone(width=0.0625, seed=1, dtype=policy)
-    channels = {tap: x.shape[-1] for tap, x in backbone.output.items()}
-    head = fcn.head(
-        HeadConfig(stride=8, channels=channels, classes=CLASSES, image_size=(64, 64), fit="stretch")
-    )
+    backbone = backbones.build("vgg19", 0.0625, seed=1, dtype=policy)
+    channels = {tap(s): backbone.output[tap(s)].shape[-1] for s in (32, 16, 8)}
+    head = fcn.head(config(8).model_copy(update={"channels": channels}))
     kernels = {tap: rng.normal(0, 1e-3, (n, 3)).astype("f4") for tap, n in channels.items()}
     fcn.set_scores(head, {tap: Score(k, np.zeros(3, "f4")) for tap, k in kernels.items()})
     return fcn.network(backbone, head)

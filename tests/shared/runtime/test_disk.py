@@ -84,7 +84,7 @@ def test_a_disk_that_fills_while_a_file_is_written_is_told(kind: str, disk: Path
 def test_features_that_will_not_fit_are_told_before_the_backbone_runs(
     in_project: Project, disk: Path, monkeypatch
 ):
-    stored = sum(path.stat().st_size for path in FEATURES_DIR.glob("*.npy"))
+    stored = sum(path.stat().st_size for path in FEATURES_DIR.glob("vgg19/*.npy"))
     shutil.rmtree(FEATURES_DIR)
     shutil.move("data", disk / "data")
     Path("data").symlink_to(disk / "data")
@@ -92,9 +92,9 @@ def test_features_that_will_not_fit_are_told_before_the_backbone_runs(
     filler = leave(disk, free)
     monkeypatch.setattr(shard, "run", lambda *_: pytest.fail("the backbone ran"))
     with pytest.raises(UserError) as error:
-        features.features()
+        features.features("vgg19")
     said = (
-        r"data/features needs (\S+)kB more, .* has (\S+)kB free; "
+        r"data/features/vgg19 needs (\S+)kB more, .* has (\S+)kB free; "
         r"free some space and run `dvc repro` again"
     )
     need, told_free = map(float, re.fullmatch(said, str(error.value)).groups())
@@ -106,14 +106,14 @@ def test_features_that_will_not_fit_are_told_before_the_backbone_runs(
     monkeypatch.undo()
     monkeypatch.chdir(in_project.folder)
     filler.unlink()
-    features.features()
-    assert sum(path.stat().st_size for path in FEATURES_DIR.glob("*.npy")) == stored
+    features.features("vgg19")
+    assert sum(path.stat().st_size for path in FEATURES_DIR.glob("vgg19/*.npy")) == stored
 
 
 def test_features_go_on_from_the_last_whole_shard_once_there_is_room(
     in_project: Project, disk: Path, monkeypatch
 ):
-    before = in_project.digests("data/features")
+    before = in_project.digests("data/features/vgg19")
     shutil.move("data", disk / "data")
     Path("data").symlink_to(disk / "data")
     shutil.rmtree(FEATURES_DIR)
@@ -127,12 +127,14 @@ def test_features_go_on_from_the_last_whole_shard_once_there_is_room(
         return close(writer)
 
     monkeypatch.setattr(ShardWriter, "close", fill_after_the_first)
-    with pytest.raises(UserError, match=r"the disk is full: data/features needs \S+B in all, \S+B"):
-        features.features()
+    with pytest.raises(
+        UserError, match=r"the disk is full: data/features/vgg19 needs \S+B in all, \S+B"
+    ):
+        features.features("vgg19")
     (disk / "filler").unlink()
-    features.features()
+    features.features("vgg19")
     assert computed.count(("train", 0)) == 1
-    assert in_project.digests("data/features") == before
+    assert in_project.digests("data/features/vgg19") == before
 
 
 def test_a_training_that_will_not_fit_is_told_before_its_first_step(

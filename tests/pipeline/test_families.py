@@ -1,0 +1,47 @@
+"""Every family of networks, from the records to an export."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from commands.predict.segmenter import Segmenter
+from stages.backbone import stage as backbone
+from stages.evaluate import stage as evaluate
+from stages.export import stage as export
+from stages.features import stage as features
+from stages.shared.networks.fcn import load_head_config
+from stages.train import stage as train
+from tests.conftest import CAMPAIGN, Project
+from tests.shared.networks.test_backbones import SMALLEST
+
+FORMATS = ["saved_model", "onnx", "litert"]
+
+
+@pytest.mark.parametrize("network", SMALLEST if CAMPAIGN else ["efficientnet_lite0"])
+def test_a_network_goes_from_records_to_every_format(network: str, in_project: Project):
+    """With random weights; the export compares each format with the pipeline."""
+    strides = [4, 8, 16, 32]
+    entry = {"network": network, "weights": "random", "strides": strides}
+    variant = {"backbone": "other", "train": "head", "stride": 4, "parent": "other"}
+    in_project.set_params(
+        {
+            "backbones.other": entry,
+            "variants.other": variant,
+            "variants.whole": variant | {"train": "network", "parent": "other", "epochs": 1},
+            "export.formats": FORMATS,
+        }
+    )
+    backbone.backbone("other")
+    features.features("other")
+    for name, frozen in (("other", True), ("whole", False)):
+        train.train(name)
+        evaluate.evaluate(name)
+        export.export(name)
+        head = load_head_config(Path("models", name))
+        assert (list(head.channels), head.frozen) == (
+            ["stride32", "stride16", "stride8", "stride4"],
+            frozen,
+        )
+        picture = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+        assert Segmenter(name)(picture).shape == (50, 70)
