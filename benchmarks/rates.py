@@ -22,7 +22,7 @@ import numpy as np
 from keras import ops
 
 from stages.features.encoding import encode
-from stages.shared.networks import backbones, devices, fcn, precision
+from stages.shared.networks import backbones, devices, heads, precision
 from stages.shared.networks.backbones import stride_of
 from stages.shared.networks.stored import on_stored
 from stages.shared.runtime import start
@@ -147,7 +147,7 @@ def train_head(
         if stride_of(tap) >= stride
     }
     statistics = {tap: Statistics(x.mean((0, 1, 2)), x.std((0, 1, 2))) for tap, x in taps.items()}
-    config = fcn.HeadConfig(
+    config = heads.HeadConfig(
         stride=stride,
         channels={tap: x.shape[-1] for tap, x in taps.items()},
         classes=[str(number) for number in range(CLASSES)],

@@ -12,7 +12,7 @@ import time
 import keras
 import numpy as np
 
-from stages.shared.networks import backbones, fcn, precision
+from stages.shared.networks import backbones, heads, precision
 from stages.shared.networks.backbones import tap
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
@@ -81,7 +81,7 @@ def notebook_model(stride: int, classes: list[str]) -> keras.Model:
     backbone = backbones.load(MODELS_DIR / "vgg19", policy)
     backbone.trainable = False
     strides = [s for s in (32, 16, 8) if s >= stride]
-    config = fcn.HeadConfig(
+    config = heads.HeadConfig(
         stride=stride,
         channels={tap(s): backbone.output[tap(s)].shape[-1] for s in strides},
         classes=classes,
@@ -89,7 +89,7 @@ def notebook_model(stride: int, classes: list[str]) -> keras.Model:
         fit="stretch",
         backbone="vgg19",
     )
-    return fcn.network(backbone, fcn.head(config))
+    return heads.network(backbone, heads.build(config))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import keras
 from keras import layers, tree
 
 from stages.shared.networks.families.preprocessing import COARSEST_STRIDE, Preprocess
-from stages.shared.networks.fcn import CropLike, Upsample
+from stages.shared.networks.upsampling import CropLike, Upsample
 
 # Layers whose result at a place is made of what lies at that place alone.
 LOCAL = (
@@ -54,7 +54,7 @@ def reach(network: keras.Model) -> int | None:
     picture, as with squeeze-and-excite, or if a layer is of a kind that is not known here.
 
     Args:
-        network: of `fcn.network`.
+        network: of `heads.network`.
     """
     backbone, head = (layer for layer in network.layers if isinstance(layer, keras.Model))
     pictures = dict.fromkeys(map(id, backbone.inputs), PICTURE)

@@ -16,7 +16,7 @@ from PIL import Image
 from commands.predict.reach import reach
 from stages.shared.formats import pictures
 from stages.shared.formats.pictures import Size
-from stages.shared.networks import fcn, precision
+from stages.shared.networks import heads, precision
 from stages.shared.networks.families.preprocessing import COARSEST_STRIDE
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import MODELS_DIR
@@ -82,10 +82,10 @@ class Segmenter:
         if variant not in trained_variants():
             known = ", ".join(trained_variants()) or "none; `dvc repro` trains them"
             raise UserError(f"{variant!r} is not a trained variant; models/ has {known}")
-        self.scale, self.head = scale, fcn.load_head_config(folder)
+        self.scale, self.head = scale, heads.load_config(folder)
         self.classes = self.head.classes
         policy = precision.policy(read("precision", Precision))
-        self.network = fcn.load_network(folder, policy)
+        self.network = heads.load_network(folder, policy)
         far = reach(self.network)
         self.exact = far is not None and 2 * far < tile
         self.margin = far if far is not None and self.exact else BLENDED

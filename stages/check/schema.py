@@ -20,6 +20,9 @@ from stages.train.settings import Train, Variant
 # Folders of models/ and reports/ that are no backbone's and no variant's.
 RESERVED_NAMES = ("comparison", "dataset", "export", "gallery", "vega")
 
+# Keys of a variant that decide the layers of its head, beside its taps.
+HEAD_KEYS = ("decoder", "width", "context")
+
 
 class Params(Section):
     """The whole of params.yaml.
@@ -68,6 +71,11 @@ class Params(Section):
                     f"{where}.backbone is {variant.backbone!r}, which is not a backbone; use one "
                     f"of {', '.join(self.backbones)}"
                 )
+            maps = [key for key in HEAD_KEYS[1:] if key in variant.model_fields_set]
+            if maps and variant.decoder == "fcn":
+                raise ValueError(
+                    f"{where}.{maps[0]} needs decoder: mlp or fpn; an fcn has score layers alone"
+                )
             strides = self.backbones[variant.backbone].strides
             if variant.stride not in strides:
                 raise ValueError(
@@ -109,6 +117,15 @@ class Params(Section):
                     f"data/features/{variant.backbone}/ comes from models/{variant.backbone}/, so "
                     "a child needs train: network"
                 )
+            continued = self.variants[variant.parent]
+            for key in HEAD_KEYS:
+                own, parents = getattr(variant, key), getattr(continued, key)
+                if own != parents:
+                    raise ValueError(
+                        f"{where}.{key} is {own!r}, and that of its parent {variant.parent} is "
+                        f"{parents!r}; a variant continues the head of its parent, so use the "
+                        f"same, or the parent {variant.backbone}"
+                    )
             if self.variants[variant.parent].stride < variant.stride:
                 raise ValueError(
                     f"{where}.parent is {variant.parent}, whose stride "

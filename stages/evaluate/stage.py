@@ -22,7 +22,7 @@ from stages.evaluate.settings import Evaluate
 from stages.shared.formats import predictions
 from stages.shared.formats.features import FeatureReader, Features
 from stages.shared.formats.predictions import Summary
-from stages.shared.networks import fcn, precision
+from stages.shared.networks import heads, precision
 from stages.shared.networks.stored import on_stored
 from stages.shared.records.dataset import IGNORED, Dataset
 from stages.shared.records.shards import PictureReader
@@ -52,7 +52,7 @@ class Measurement:
 
     def __init__(self, name: str, split: str, batch_size: int) -> None:
         self.name, self.batch_size = name, batch_size
-        self.classes = fcn.load_head_config(MODELS_DIR / name).classes
+        self.classes = heads.load_config(MODELS_DIR / name).classes
         self.model, self.reader = model_and_reader(name, split)
         self.confusion = np.zeros((len(self.classes), len(self.classes)), np.int64)
         self.loss = 0.0
@@ -82,17 +82,17 @@ def model_and_reader(name: str, split: str) -> tuple[keras.Model, FeatureReader 
         UserError: a file is damaged, or the variant does not match its inputs.
     """
     folder, policy = MODELS_DIR / name, precision.policy(read("precision", Precision))
-    dataset, head = Dataset.load(), fcn.load_head_config(folder)
+    dataset, head = Dataset.load(), heads.load_config(folder)
     if head.classes != dataset.classes:
         raise UserError(
             f"{folder}/ has the classes {', '.join(head.classes)}, data/records/ has "
             f"{', '.join(dataset.classes)}; `dvc repro` trains it again"
         )
     if not head.frozen:
-        return fcn.load_network(folder, policy), PictureReader(dataset, split)
+        return heads.load_network(folder, policy), PictureReader(dataset, split)
     features = Features.load(head.backbone)
     features.require_backbone(head.backbone_weights, folder)
-    model = fcn.load_head(folder, features.image_size)
+    model = heads.load(folder, features.image_size)
     stored = FEATURES_DIR / head.backbone
     return on_stored(model), FeatureReader(stored, features, split, list(model.input))
 

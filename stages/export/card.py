@@ -29,6 +29,13 @@ RESIZES = {
 }
 
 
+DECODERS = {
+    "fcn": "A fully convolutional network (Long, Shelhamer, Darrell, 2015)",
+    "mlp": "A network with an MLP decoder (SegFormer, Xie et al., 2021)",
+    "fpn": "A network with a feature pyramid (Kirillov, Girshick, He, Dollár, 2019)",
+}
+
+
 class Card(NamedTuple):
     """Content of a model card.
 
@@ -68,6 +75,7 @@ def model_card(card: Card) -> str:
     return render(
         TEMPLATE,
         card=card,
+        network=DECODERS[card.training.settings["decoder"]],
         dataset=dataset,
         splits=SPLITS,
         fit=FITS[dataset.fit],

@@ -21,10 +21,10 @@ import tf2onnx
 from keras import KerasTensor, layers, ops
 from onnx import numpy_helper
 
-from stages.shared.networks import backbones, backend, fcn
+from stages.shared.networks import backbones, backend, heads
 from stages.shared.networks.backbones import BackboneConfig
 from stages.shared.networks.families.table import NETWORKS
-from stages.shared.networks.fcn import HeadConfig
+from stages.shared.networks.heads import HeadConfig
 
 Maps = dict[str, np.ndarray]
 Runtime = Callable[[np.ndarray], Maps]
@@ -66,7 +66,7 @@ class ClassMaps(layers.Layer):
 
 
 def exportable(network: keras.Model) -> keras.Model:
-    """A network of `fcn.network`, with the inputs and outputs of an exported one."""
+    """A network of `heads.network`, with the inputs and outputs of an exported one."""
     pictures = keras.Input((None, None, 3), dtype="uint8", name="pictures")
     return keras.Model(pictures, ClassMaps(name="class_maps")(network(pictures)), name="fcn")
 
@@ -80,7 +80,9 @@ def thin(model: keras.Model, backbone: BackboneConfig, head: HeadConfig) -> kera
         return model
     taps = backbones.build(backbone.network, THIN_WIDTH, backbone.strides)
     channels = {tap: taps.output[tap].shape[-1] for tap in head.channels}
-    narrow = exportable(fcn.network(taps, fcn.head(head.model_copy(update={"channels": channels}))))
+    narrow = exportable(
+        heads.network(taps, heads.build(head.model_copy(update={"channels": channels})))
+    )
     random = np.random.default_rng(0)
     narrow.set_weights([random.normal(size=w.shape) for w in narrow.get_weights()])
     return narrow

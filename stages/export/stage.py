@@ -19,7 +19,7 @@ from stages.export.formats import FORMATS, Runtime
 from stages.export.settings import Formats
 from stages.shared.formats.pictures import Size, resize_picture
 from stages.shared.formats.training import SETTINGS_FILE, Training
-from stages.shared.networks import backbones, backend, fcn
+from stages.shared.networks import backbones, backend, heads
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
 from stages.shared.runtime import outputs
@@ -50,7 +50,7 @@ def export(name: str) -> str:
     """
     folder = MODELS_DIR / name
     backend.whole_float32()
-    network = fcn.load_network(folder)
+    network = heads.load_network(folder)
     dataset, split = Dataset.load(), read("evaluate.split", Split)
     wanted = read("export.formats", Formats)
     need = len(wanted) * backbones.weight_bytes(network)
@@ -58,7 +58,7 @@ def export(name: str) -> str:
         target = staging.folder(EXPORT_DIR / name)
         samples = [segmented(network, pictures) for pictures in resized_pictures(dataset, split)]
         model = formats.exportable(network)
-        head = fcn.load_head_config(folder)
+        head = heads.load_config(folder)
         thin = formats.thin(model, backbones.load_config(folder / backbones.BACKBONE_FOLDER), head)
         for key in wanted:
             written = FORMATS[key]

@@ -8,6 +8,9 @@ class FeaturesSettings(Section):
 
     Attributes:
         batch_size: pictures that go through the backbone at once.
+        flip: whether the activations of the training pictures, flipped horizontally, are stored
+            beside; an epoch then takes each picture as it is or flipped, by chance.
     """
 
     batch_size: Count
+    flip: bool = False

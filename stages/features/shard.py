@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from stages.features.encoding import ShardWriter
+from stages.shared.formats.features import FLIPPED
 from stages.shared.manifest import Part
 from stages.shared.networks import backbones, precision
 from stages.shared.networks.backbones import BackboneConfig
@@ -84,7 +85,7 @@ def compute_shard(
     """Run the backbone over a shard of records and write its taps.
 
     Args:
-        split: `train`, `validation` or `test`.
+        split: `train`, `validation`, `test` or `FLIPPED`.
         number: of the shard in its split.
         shard: of records.
         image_size: (height, width) of its pictures.
@@ -102,11 +103,14 @@ def compute_shard(
     writer = ShardWriter(folder, split, number, shard.pictures)
     moments: dict[str, Moments] = {}
     for batch in shards.batches(shard, image_size, batch_size):
-        taps = run(backbone, batch.images)
+        images, masks = batch.images, batch.masks
+        if split == FLIPPED:
+            images, masks = images[:, :, ::-1], masks[:, :, ::-1]
+        taps = run(backbone, images)
         require_finite(taps, batch.names, policy)
         for tap, values in taps.items() if split == "train" else ():
             moments[tap] = moments.get(tap, Moments()) + Moments.of(values)
-        writer.append(taps, batch.masks)
+        writer.append(taps, masks)
         tick(len(batch.names))
     return ComputedShard(files=writer.close(), moments=moments)
 

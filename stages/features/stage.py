@@ -15,7 +15,7 @@ from stages.features.settings import FeaturesSettings
 from stages.features.shard import ComputedShard, Moments, compute_shard, stored_backbone
 from stages.shared.engines import choice, engine
 from stages.shared.engines.engine import ShardTask
-from stages.shared.formats.features import FEATURES_FILE, Features, FeatureShard, Tap
+from stages.shared.formats.features import FEATURES_FILE, FLIPPED, Features, FeatureShard, Tap
 from stages.shared.networks import backbones, precision
 from stages.shared.networks.backbones import CONFIG_FILE, WEIGHTS_FILE, BackboneConfig
 from stages.shared.records.dataset import Dataset
@@ -37,7 +37,9 @@ def features(name: str) -> str:
     where, out = MODELS_DIR / name, FEATURES_DIR / name
     dataset, config = Dataset.load(), backbones.load_config(where)
     shapes = backbones.tap_shapes(stored_backbone(where, config, policy), dataset.image_size)
-    pictures = sum(dataset.pictures(split) for split in SPLITS)
+    # Of each part of the features, the split of the records that it comes from.
+    parts = {split: split for split in SPLITS} | ({FLIPPED: "train"} if settings.flip else {})
+    pictures = sum(dataset.pictures(split) for split in parts.values())
     need = pictures * sizes(shapes, dataset.image_size)
     made_from = outputs.origin(settings, policy, dataset, config)
 
@@ -48,15 +50,15 @@ def features(name: str) -> str:
         folder = staging.folder(out)
         moments: dict[str, Moments] = {}
         shards: dict[str, list[FeatureShard]] = {}
-        for split in SPLITS:
-            with bar(f"{name} {split}", dataset.pictures(split)) as progress:
-                todo = tasks(dataset, split, settings.batch_size, where, config, policy)
+        for part_name, split in parts.items():
+            with bar(f"{name} {part_name}", dataset.pictures(split)) as progress:
+                todo = tasks(dataset, part_name, split, settings.batch_size, where, config, policy)
                 made = engine.parts(todo, ComputedShard, chosen, staging, folder, progress.update)
                 computed = list(made)
             for part in computed:
                 for tap, of_shard in part.moments.items():
                     moments[tap] = moments.get(tap, Moments()) + of_shard
-            shards[split] = [
+            shards[part_name] = [
                 FeatureShard(number=number, pictures=shard.pictures, files=part.files)
                 for number, (shard, part) in enumerate(
                     zip(dataset.shards[split], computed, strict=True)
@@ -80,20 +82,21 @@ def features(name: str) -> str:
 
 def tasks(
     dataset: Dataset,
+    part: str,
     split: str,
     batch_size: int,
     where: Path,
     config: BackboneConfig,
     policy: str,
 ) -> Iterator[ShardTask[ComputedShard]]:
-    """A task for each shard of a split, in order."""
+    """A task for each shard of a part of the features, from the records of a split, in order."""
     for number, shard in enumerate(dataset.shards[split]):
         yield ShardTask(
-            name=f"{split}-{number:05d}",
+            name=f"{part}-{number:05d}",
             pictures=shard.pictures,
             make=partial(
                 compute_shard,
-                split,
+                part,
                 number,
                 shard,
                 dataset.image_size,

@@ -44,6 +44,8 @@ class Batches(keras.utils.PyDataset):
         batch_size: pictures in a batch; the last may have fewer.
         seed: of the order; None keeps the order of the records.
         augment: changes each batch; needs a seed.
+        versions: of each picture in the reader, all of one after all of another; an epoch takes one
+            of each, by chance.
 
     Attributes:
         failure: what the reader raised.
@@ -55,14 +57,16 @@ class Batches(keras.utils.PyDataset):
         batch_size: int,
         seed: int | None = None,
         augment: Augment | None = None,
+        versions: int = 1,
     ) -> None:
         super().__init__()
         self.failure: Exception | None = None
+        self.pictures, self.versions = len(reader) // versions, versions
         self.reader, self.batch_size, self.seed, self.augment = reader, batch_size, seed, augment
         self.begin(0)
 
     def __len__(self) -> int:
-        return math.ceil(len(self.reader) / self.batch_size)
+        return math.ceil(self.pictures / self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[Inputs, np.ndarray]:
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
@@ -83,9 +87,11 @@ class Batches(keras.utils.PyDataset):
     def begin(self, epoch: int) -> None:
         """Set the order, and the changes, of an epoch; epoch 0 is before the first step."""
         self.epoch = epoch
-        self.order = np.arange(len(self.reader))
+        self.order = np.arange(self.pictures)
         if self.seed is not None:
-            np.random.default_rng((self.seed, epoch)).shuffle(self.order)
+            random = np.random.default_rng((self.seed, epoch))
+            random.shuffle(self.order)
+            self.order += self.pictures * random.integers(self.versions, size=self.pictures)
 
 
 @contextmanager

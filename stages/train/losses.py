@@ -16,8 +16,8 @@ from stages.shared.runtime.errors import UserError
 
 
 class PixelLoss(keras.losses.Loss):
-    """Cross-entropy, and Dice if wanted, of masks, integer (batch, height, width), and logits,
-    (batch, height, width, classes).
+    """Cross-entropy, with Dice and Jaccard if wanted, of masks, integer (batch, height, width), and
+    logits, (batch, height, width, classes).
 
     With class weights w, a pixel of class t counts w_t times and the sum is divided by the weights'
     sum, so their scale does not matter. Pixels labelled `IGNORED` count nowhere.
@@ -27,7 +27,8 @@ class PixelLoss(keras.losses.Loss):
         class_weights: one for each class; None: all alike.
         label_smoothing: share of the target spread evenly over all classes, 0 to 1 (Szegedy et al.,
             "Rethinking the Inception Architecture for Computer Vision", section 7).
-        dice: weight of the Dice loss of the whole batch, see `dice`, added to the cross-entropy.
+        dice: weight of the whole batch's Dice loss, see `overlaps`, added to the cross-entropy.
+        jaccard: weight of the Jaccard loss, likewise.
 
     Example:
         >>> loss = PixelLoss(classes=3)
@@ -41,12 +42,13 @@ class PixelLoss(keras.losses.Loss):
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
         dice: float = 0.0,
+        jaccard: float = 0.0,
     ) -> None:
         super().__init__(name="pixel_loss")
         self.classes = classes
         self.class_weights = class_weights
         self.label_smoothing = label_smoothing
-        self.dice = dice
+        self.dice, self.jaccard = dice, jaccard
 
     def call(self, masks: KerasTensor, logits: KerasTensor) -> KerasTensor:
         logits = ops.transpose(logits, (0, 3, 1, 2))
@@ -64,18 +66,22 @@ class PixelLoss(keras.losses.Loss):
         # sums are those of the whole batch.
         scale = devices.replicas() * pictures / ops.maximum(devices.summed(ops.sum(weights)), 1e-6)
         loss = cross_entropy(logits, targets, weights) * scale
-        if self.dice:
+        if self.dice or self.jaccard:
             # Each device that has pictures has the whole of it.
             share = devices.replicas() / devices.summed(ops.minimum(pictures, 1.0))
-            loss += self.dice * share * dice(truth, ops.softmax(logits, axis=1) * counted)
+            dice, jaccard = overlaps(truth, ops.softmax(logits, axis=1) * counted)
+            loss += share * (self.dice * dice + self.jaccard * jaccard)
         return loss
 
 
-def dice(truth: KerasTensor, chances: KerasTensor) -> KerasTensor:
-    """1 - 2 |truth * chances| / (|truth| + |chances|), averaged over the classes in the truth.
+def overlaps(truth: KerasTensor, chances: KerasTensor) -> tuple[KerasTensor, KerasTensor]:
+    """The Dice and the Jaccard loss, averaged over the classes in the truth.
 
-    Milletari et al., "V-Net", section 3, with sums for the sums of squares. A class that no mask of
-    the batch has says nothing of its network.
+    Dice: 1 - 2 |truth * chances| / (|truth| + |chances|), Milletari et al., "V-Net", section 3,
+    with sums for the sums of squares. Jaccard: 1 - |truth * chances| / (|truth| + |chances| -
+    |truth * chances|), Rahman, Wang, "Optimizing Intersection-Over-Union in Deep Neural Networks
+    for Image Segmentation", equation 3. A class that no mask of the batch has says nothing of its
+    network.
 
     Args:
         truth: float32 (batch, classes, height, width), 0 or 1.
@@ -85,8 +91,10 @@ def dice(truth: KerasTensor, chances: KerasTensor) -> KerasTensor:
     parts = ops.stack([ops.sum(x, axes) for x in (truth * chances, truth, chances)])
     overlap, true, found = ops.unstack(devices.summed(parts), 3)
     there = ops.cast(true > 0, "float32")
-    losses = there * (1 - 2 * overlap / ops.maximum(true + found, 1))
-    return ops.sum(losses) / ops.maximum(ops.sum(there), 1)
+    dice = 1 - 2 * overlap / ops.maximum(true + found, 1)
+    jaccard = 1 - overlap / ops.maximum(true + found - overlap, 1)
+    classes = ops.maximum(ops.sum(there), 1)
+    return ops.sum(there * dice) / classes, ops.sum(there * jaccard) / classes
 
 
 def class_weights(

@@ -13,6 +13,10 @@ NotNegative = Annotated[float, Field(strict=False, ge=0, allow_inf_nan=False)]
 Dropout = Annotated[float, Field(strict=False, ge=0, lt=1)]
 
 
+# The entries of `stages.shared.networks.decoders.DECODERS`.
+DecoderName = Literal["fcn", "mlp", "fpn"]
+
+
 def _class_weights(value: Any) -> dict[str, float] | str | None:
     """Check `class_weights`."""
     if value is None or value == "balanced":
@@ -54,6 +58,7 @@ class Train(Section):
             by class name (1 for the others), or null for none.
         label_smoothing: share of each pixel's target that is spread over all classes.
         dice: weight of the Dice loss, over the classes of the batch, added to the cross-entropy.
+        jaccard: weight of the Jaccard loss, likewise.
         patience: epochs without a better validation mean IoU before early stopping; null: never.
     """
 
@@ -69,6 +74,7 @@ class Train(Section):
     class_weights: ClassWeights = None
     label_smoothing: Dropout = 0.0
     dice: NotNegative = 0.0
+    jaccard: NotNegative = 0.0
     patience: Count | None = None
 
 
@@ -100,13 +106,21 @@ class Variant(TrainOverrides):
         train: `head` (the score layers alone, on stored activations) or `network` (the backbone
             too, from the pictures).
         backbone: the entry of `backbones` that it stands on.
-        stride: of its finest score layer: 32, 16, 8 or 4 pixels, one of the backbone's `strides`.
+        decoder: `fcn` (score layers, added from coarse to fine), `mlp` (each tap to `width`
+            channels, summed, then a nonlinearity and a classifier) or `fpn` (a pyramid of maps).
+        width: channels of an mlp's and an fpn's maps.
+        context: blocks of an mlp or fpn that look around each place, by a 5x5 convolution.
+        stride: of the finest tap that it reads: 32, 16, 8 or 4 pixels, one of the backbone's
+            `strides`.
         parent: the variant whose trained weights it starts from, or its backbone.
         augmentation: of the pictures, for `train: network`.
     """
 
     train: Literal["head", "network"] = "head"
     backbone: Name
+    decoder: DecoderName = "fcn"
+    width: Count = 128
+    context: Annotated[int, Field(ge=0)] = 0
     stride: Literal[4, 8, 16, 32]
     parent: Name
     augmentation: Augmentation = Augmentation()

@@ -15,14 +15,15 @@ logged but not kept when the process was killed, and takes 2 s of each training.
 
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import keras
 
-from stages.shared.formats.features import FEATURES_FILE, FeatureReader, Features
+from stages.shared.formats.features import FEATURES_FILE, FLIPPED, FeatureReader, Features
 from stages.shared.formats.training import SETTINGS_FILE, Training
-from stages.shared.networks import backbones, devices, fcn, precision
+from stages.shared.networks import backbones, devices, heads, precision
 from stages.shared.networks.backbones import stride_of
-from stages.shared.networks.fcn import HeadConfig
+from stages.shared.networks.heads import HeadConfig
 from stages.shared.networks.stored import on_stored
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
@@ -82,7 +83,7 @@ def train_head(name: str, variant: Variant, settings: Train) -> Progress:
     head = standardised.head(config, statistics, settings.dropout, features.image_size)
     start_from_parent(head, variant, config, statistics)
 
-    taps, seed = list(config.channels), read("seed", Seed)
+    taps, seed, flipped = list(config.channels), read("seed", Seed), FLIPPED in features.shards
     with writing(name, variant, settings, head) as staging:
         folder = staging.folder(MODELS_DIR / name)
         backbones.link(parents_backbone, folder / backbones.BACKBONE_FOLDER)
@@ -90,7 +91,12 @@ def train_head(name: str, variant: Variant, settings: Train) -> Progress:
         fit(
             on_stored(head),
             pixel_loss(settings),
-            Batches(FeatureReader(stored, features, "train", taps), settings.batch_size, seed),
+            Batches(
+                FeatureReader(stored, features, "train", taps, flipped=flipped),
+                settings.batch_size,
+                seed,
+                versions=1 + flipped,
+            ),
             Batches(FeatureReader(stored, features, "validation", taps), settings.batch_size),
             settings,
             name,
@@ -116,7 +122,7 @@ def train_network(name: str, variant: Variant, settings: Train) -> Progress:
             config.model_copy(update={"backbone_weights": parents_backbone.weights}),
             statistics,
         )
-        network = fcn.network(backbone, head)
+        network = heads.network(backbone, head)
         with writing(name, variant, settings, network) as staging:
             progress = shown_progress(name, settings, staging)
             fit(
@@ -149,8 +155,15 @@ def store(
     head: keras.Model, config: HeadConfig, variant: Variant, settings: Train, folder: Path
 ) -> None:
     """Write a trained head, its configuration, and what the model card says of the training."""
-    fcn.save_head(head, config, folder)
-    shown = {"parent": variant.parent} | settings.model_dump(mode="json")
+    heads.save(head, config, folder)
+    shown: dict[str, Any] = {
+        "parent": variant.parent,
+        "backbone": variant.backbone,
+        "decoder": variant.decoder,
+    }
+    if variant.decoder != "fcn":
+        shown |= {"width": variant.width, "context": variant.context}
+    shown |= settings.model_dump(mode="json")
     if variant.train == "network":
         shown["augmentation"] = variant.augmentation.model_dump(mode="json")
     training = Training(
@@ -183,7 +196,7 @@ def writing(
     manifests += [
         path
         for folder in (MODELS_DIR / variant.parent, backbone_of_parent(variant))
-        for path in (folder / fcn.CONFIG_FILE, folder / backbones.CONFIG_FILE)
+        for path in (folder / heads.CONFIG_FILE, folder / backbones.CONFIG_FILE)
         if path.exists()
     ]
     made_from = outputs.origin(
@@ -215,6 +228,9 @@ def head_config(variant: Variant, features: Features) -> tuple[HeadConfig, dict[
     taps = [tap for tap in coarse_to_fine if stride_of(tap) >= variant.stride]
     statistics = {tap: Statistics.of(features.taps[tap]) for tap in taps}
     config = HeadConfig(
+        decoder=variant.decoder,
+        width=variant.width,
+        context=variant.context,
         stride=variant.stride,
         channels={tap: len(statistics[tap].mean) for tap in taps},
         classes=features.classes,
@@ -243,7 +259,7 @@ def start_from_parent(
     if variant.parent == variant.backbone:
         return
     folder = MODELS_DIR / variant.parent
-    parent = fcn.load_head_config(folder)
+    parent = heads.load_config(folder)
     differences = {
         "backbone": parent.backbone_weights != config.backbone_weights,
         "number of channels": not parent.channels.items() <= config.channels.items(),
@@ -255,9 +271,8 @@ def start_from_parent(
                 f"{folder}/ has another {what} than {FEATURES_DIR / variant.backbone}/; "
                 f"`dvc repro train@{variant.parent}` trains it again"
             )
-    scores = fcn.scores(fcn.load_head(folder))
-    fcn.set_scores(
-        head, {tap: standardised.unfold(s, statistics[tap]) for tap, s in scores.items()}
+    heads.transfer(
+        heads.load(folder), head, lambda tap, weights: standardised.unfold(weights, statistics[tap])
     )
 
 
@@ -269,4 +284,5 @@ def pixel_loss(settings: Train) -> PixelLoss:
         class_weights(settings.class_weights, pixels),
         settings.label_smoothing,
         settings.dice,
+        settings.jaccard,
     )

@@ -1,8 +1,8 @@
-"""Score layers that are trained on standardised activations.
+"""Heads that are trained on standardised activations.
 
 The taps' activations are of order 100 and differ from channel to channel, so a head is trained on
-standardised ones. That is an affine map, and `fold` moves it into the score layers: what is
-stored is a plain FCN that reads the backbone's activations as they are.
+standardised ones. That is an affine map, and `fold` moves it into the projections: what is stored
+is a plain head that reads the backbone's activations as they are.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ import numpy as np
 from keras import KerasTensor, layers, ops
 
 from stages.shared.formats.features import Tap
-from stages.shared.networks import fcn
+from stages.shared.networks import heads
 from stages.shared.networks.families.preprocessing import Shape
-from stages.shared.networks.fcn import HeadConfig, Score
+from stages.shared.networks.heads import HeadConfig, Projection
 
 # Lower limit of a channel's deviation, as a fraction of the typical deviation of its tap.
 SMALLEST_DEVIATION = 0.1
@@ -39,17 +39,18 @@ class Statistics(NamedTuple):
         return np.maximum(self.deviation, SMALLEST_DEVIATION * typical).astype(np.float32)
 
 
-class StandardisedScore(layers.Layer):
-    """A 1x1 score layer on standardised activations, at the cost of one on plain ones.
+class StandardisedProjection(layers.Layer):
+    """A tap's projection on standardised activations, at the cost of one on plain ones.
 
     The standardisation goes into the kernel on every step (see `fold`), not into the activations,
     which are a thousand times as many.
 
-    Shapes: (batch, height, width, channels) to (batch, height, width, classes), float32.
+    Shapes: (batch, height, width, channels) to (batch, height, width, filters), float32.
 
     Args:
-        classes: their number.
+        filters: channels of the result.
         statistics: of the tap.
+        initializer: of the kernel.
         dropout: share of the channels that are dropped from a picture while training, as in
             "Efficient Object Localization Using Convolutional Networks" (Tompson et al., section
             3.2). Neighbouring activations of a channel are correlated, so dropping single ones has
@@ -57,15 +58,22 @@ class StandardisedScore(layers.Layer):
     """
 
     def __init__(
-        self, classes: int, statistics: Statistics, dropout: float = 0.0, **options: Any
+        self,
+        filters: int,
+        statistics: Statistics,
+        initializer: str = "zeros",
+        dropout: float = 0.0,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.classes, self.statistics, self.dropout = classes, statistics, dropout
+        self.filters, self.statistics = filters, statistics
+        self.initializer, self.dropout = initializer, dropout
         self.seeds = keras.random.SeedGenerator()
 
     def build(self, input_shape: Shape) -> None:
-        self.kernel = self.add_weight((input_shape[-1], self.classes), "zeros", name="kernel")
-        self.bias = self.add_weight((self.classes,), "zeros", name="bias")
+        shape = (input_shape[-1], self.filters)
+        self.kernel = self.add_weight(shape, self.initializer, name="kernel")
+        self.bias = self.add_weight((self.filters,), "zeros", name="bias")
 
     def call(self, activations: KerasTensor, training: bool = False) -> KerasTensor:
         kernel = self.kernel / self.statistics.scale[:, None]
@@ -79,7 +87,7 @@ class StandardisedScore(layers.Layer):
         return pixel_product(activations, kernel) + (self.bias - shift)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (*input_shape[:-1], self.classes)
+        return (*input_shape[:-1], self.filters)
 
 
 def pixel_product(activations: KerasTensor, kernel: KerasTensor) -> KerasTensor:
@@ -112,44 +120,43 @@ def head(
     dropout: float = 0.0,
     image_size: tuple[int, int] | None = None,
 ) -> keras.Model:
-    """A head like `fcn.head`, on standardised activations.
+    """A head of `heads.build`, on standardised activations.
 
     Args:
-        config: its stride, taps and classes.
+        config: its decoder, taps and classes.
         statistics: of each tap.
         dropout: share of the coarsest tap's channels dropped while training.
         image_size: (height, width) that the logits are cut to.
     """
-
     coarsest = next(iter(config.channels))
 
-    def score_layer(tap: str, classes: int) -> layers.Layer:
+    def project(tap: str, filters: int, initializer: str) -> layers.Layer:
         dropped = dropout if tap == coarsest else 0.0
-        return StandardisedScore(classes, statistics[tap], dropped, name=f"score_{tap}")
+        name = heads.projection_name(tap)
+        return StandardisedProjection(filters, statistics[tap], initializer, dropped, name=name)
 
-    return fcn.head(config, image_size, score_layer)
+    return heads.build(config, image_size, project)
 
 
-def fold(score: Score, statistics: Statistics) -> Score:
-    """Score weights for standardised activations to weights for the activations as they are.
+def fold(projection: Projection, statistics: Statistics) -> Projection:
+    """Weights for standardised activations to weights for the activations as they are.
 
     With x' = (x - mean) / scale: k.x' + b = (k / scale).x + (b - (mean / scale).k)
     """
-    kernel = score.kernel / statistics.scale[:, None]
-    return Score(kernel, score.bias - statistics.mean @ kernel)
+    kernel = projection.kernel / statistics.scale[:, None]
+    return Projection(kernel, projection.bias - statistics.mean @ kernel)
 
 
-def unfold(score: Score, statistics: Statistics) -> Score:
+def unfold(projection: Projection, statistics: Statistics) -> Projection:
     """The inverse of `fold`."""
-    bias = score.bias + statistics.mean @ score.kernel
-    return Score(score.kernel * statistics.scale[:, None], bias)
+    bias = projection.bias + statistics.mean @ projection.kernel
+    return Projection(projection.kernel * statistics.scale[:, None], bias)
 
 
 def folded(
     trained: keras.Model, config: HeadConfig, statistics: Mapping[str, Statistics]
 ) -> keras.Model:
     """A head on plain activations with the same logits as `trained` on standardised ones."""
-    plain = fcn.head(config)
-    scores = fcn.scores(trained)
-    fcn.set_scores(plain, {tap: fold(score, statistics[tap]) for tap, score in scores.items()})
+    plain = heads.build(config)
+    heads.transfer(trained, plain, lambda tap, weights: fold(weights, statistics[tap]))
     return plain

@@ -22,7 +22,7 @@ MISTAKES = {
     "a key twice": (
         "epochs: 12",
         "epochs: 12\n  batch_size: 2",
-        ["line 29 has the key batch_size again, after line 28; remove one of them"],
+        ["line 30 has the key batch_size again, after line 29; remove one of them"],
     ),
     "a variant twice": (
         "  fcn16s: {",
@@ -138,6 +138,21 @@ MISTAKES = {
         "  late: {backbone: vgg19, train: head, stride: 8, parent: fcn8s-finetuned}\n"
         "  fcn8s-finetuned:",
         ["variants.late.parent is fcn8s-finetuned", "a backbone of its own", "train: network"],
+    ),
+    "a width of an fcn": (
+        "parent: fcn16s}",
+        "parent: fcn16s, width: 64}",
+        ["variants.fcn8s.width needs decoder: mlp or fpn", "score layers alone"],
+    ),
+    "another decoder than the parent's": (
+        "parent: fcn16s}",
+        "parent: fcn16s, decoder: mlp}",
+        ["variants.fcn8s.decoder is 'mlp', and that of its parent fcn16s is 'fcn'", "vgg19"],
+    ),
+    "unknown decoder": (
+        "parent: fcn16s}",
+        "parent: fcn16s, decoder: unet}",
+        ["variants.fcn8s.decoder is 'unet'", "'fcn', 'mlp' or 'fpn'"],
     ),
     "augmentation of a head": (
         "parent: fcn16s}",
@@ -329,6 +344,7 @@ def test_variants_are_shown_coarse_to_fine_and_heads_before_networks():
         "fcn16s",
         "fcn8s",
         "lite0-fcn8s",
+        "lite0-mlp",
         "fcn8s-finetuned",
     ]
 

@@ -12,9 +12,9 @@ from commands.predict import segmenter
 from commands.predict.reach import reach
 from commands.predict.segmenter import Segmenter, class_map, tiles, window
 from stages.prepare.sources import demo
-from stages.shared.networks import backbones, fcn
+from stages.shared.networks import backbones, heads
 from stages.shared.networks.families.preprocessing import COARSEST_STRIDE
-from stages.shared.networks.fcn import HeadConfig
+from stages.shared.networks.heads import HeadConfig
 from stages.shared.results.overlay import colours
 from stages.shared.runtime.errors import UserError
 from tests.conftest import Project
@@ -121,7 +121,7 @@ def whole(name: str, width: float = 1.0) -> keras.Model:
     """A network with random weights, and random score layers."""
     backbone = backbones.build(name, width, seed=0)
     channels = {tap: backbone.output[tap].shape[-1] for tap in reversed(backbone.output)}
-    head = fcn.head(
+    head = heads.build(
         HeadConfig(
             stride=8,
             channels=channels,
@@ -132,7 +132,7 @@ def whole(name: str, width: float = 1.0) -> keras.Model:
         )
     )
     head.set_weights([np.ones(w.shape) for w in head.get_weights()])
-    return fcn.network(backbone, head)
+    return heads.network(backbone, head)
 
 
 def test_logits_are_resized_as_pillow_does_and_compared_class_by_class():

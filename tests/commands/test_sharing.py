@@ -9,8 +9,8 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from stages.shared.networks import fcn
-from stages.shared.networks.fcn import HeadConfig
+from stages.shared.networks import heads
+from stages.shared.networks.heads import HeadConfig
 from tests.conftest import FAULTS, Project, clone, stages_run
 
 BUCKET = "shared"
@@ -188,7 +188,7 @@ def test_a_head_of_the_published_width_takes_less_than_two_megabytes(tmp_path: P
         fit="stretch",
         backbone="vgg19",
     )
-    fcn.save_head(fcn.head(config), config, tmp_path)
+    heads.save(heads.build(config), config, tmp_path)
     stored = sum(path.stat().st_size for path in tmp_path.iterdir())
     assert sum(PUBLISHED_CHANNELS.values()) * PASCAL_CLASSES * 4 < stored < 2e6
 

@@ -19,7 +19,7 @@ from stages.export import formats, stage
 from stages.export.card import Card, model_card
 from stages.prepare.sources import demo
 from stages.shared.formats.training import SETTINGS_FILE, Training
-from stages.shared.networks import backbones, fcn
+from stages.shared.networks import backbones, heads
 from stages.shared.records.dataset import Dataset
 from stages.shared.runtime.errors import UserError
 from tests.conftest import Project
@@ -103,9 +103,9 @@ def test_litert_gives_the_same(exported: Path, expected: dict):
 def test_a_variant_with_a_backbone_of_its_own_is_exported_with_that(exported: Path, tmp_path: Path):
     folder = Path("models/fcn8s-finetuned")
     own = folder / "backbone"
-    network = fcn.network(backbones.load(own), fcn.load_head(folder))
+    network = heads.network(backbones.load(own), heads.load(folder))
     model = formats.exportable(network)
-    thin = formats.thin(model, backbones.load_config(own), fcn.load_head_config(folder))
+    thin = formats.thin(model, backbones.load_config(own), heads.load_config(folder))
     for written in formats.FORMATS.values():
         target = tmp_path / written.path
         written.write(model, thin, list(demo.CLASSES), target)
@@ -114,9 +114,7 @@ def test_a_variant_with_a_backbone_of_its_own_is_exported_with_that(exported: Pa
 
 
 def test_an_export_that_disagrees_fails_the_stage(exported: Path):
-    network = fcn.network(
-        backbones.load(Path("models/vgg19")), fcn.load_head(Path("models/fcn32s"))
-    )
+    network = heads.network(backbones.load(Path("models/vgg19")), heads.load(Path("models/fcn32s")))
     run = formats.read_onnx(exported / "model.onnx")
 
     def one_pixel_in_a_thousand_off(batch: np.ndarray) -> formats.Maps:

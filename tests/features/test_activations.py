@@ -9,8 +9,8 @@ import pytest
 from stages.features.encoding import ShardWriter, encode
 from stages.features.shard import require_finite
 from stages.shared.formats.features import FeatureReader, Features, FeatureShard, Tap
-from stages.shared.networks import fcn
-from stages.shared.networks.fcn import HeadConfig, Score
+from stages.shared.networks import heads
+from stages.shared.networks.heads import HeadConfig, Projection
 from stages.shared.networks.stored import on_stored
 from stages.shared.runtime.errors import UserError
 
@@ -104,7 +104,7 @@ def test_the_files_are_npy(tmp_path: Path):
 
 def test_a_head_on_what_is_stored_is_the_head_on_the_activations():
     values = made_up(scale=100.0)
-    head = fcn.head(
+    head = heads.build(
         HeadConfig(
             stride=32,
             channels={"stride32": 6},
@@ -115,7 +115,7 @@ def test_a_head_on_what_is_stored_is_the_head_on_the_activations():
         )
     )
     kernel = np.random.default_rng(2).normal(0, 0.01, (6, 2)).astype(np.float32)
-    fcn.set_scores(head, {"stride32": Score(kernel, np.ones(2, np.float32))})
+    heads.set_projections(head, {"stride32": Projection(kernel, np.ones(2, np.float32))})
     stored, scale = encode(values)
     inputs = {"stride32": stored, "stride32_scale": scale}
     expected = head({"stride32": decoded(stored, scale)})
@@ -123,7 +123,7 @@ def test_a_head_on_what_is_stored_is_the_head_on_the_activations():
 
 
 def test_training_the_head_on_what_is_stored_trains_the_head():
-    head = fcn.head(
+    head = heads.build(
         HeadConfig(
             stride=32,
             channels={"stride32": 6},
@@ -139,4 +139,4 @@ def test_training_the_head_on_what_is_stored_trains_the_head():
     model.train_on_batch(
         {"stride32": stored, "stride32_scale": scale}, np.ones((5, 128, 128), np.uint8)
     )
-    assert np.any(fcn.scores(head)["stride32"].kernel)
+    assert np.any(heads.projections(head)["stride32"].kernel)

@@ -17,7 +17,7 @@ from stages.export import stage as export
 from stages.features import stage as features
 from stages.prepare import stage as prepare
 from stages.shared.formats.features import Features
-from stages.shared.networks import backbones, fcn
+from stages.shared.networks import backbones, heads
 from stages.shared.runtime import digests
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import MODELS_DIR
@@ -192,7 +192,7 @@ def test_a_head_of_another_width_is_refused(in_project: Project):
     # As if the digests had been the same.
     shutil.copytree(MODELS_DIR / "vgg19", "models/fcn32s/backbone", dirs_exist_ok=True)
     path = Path("models/fcn32s/head.json")
-    head = fcn.HeadConfig.read(path)
+    head = heads.HeadConfig.read(path)
     head.model_copy(
         update={"backbone_weights": backbones.load_config(MODELS_DIR / "vgg19").weights}
     ).write(path)

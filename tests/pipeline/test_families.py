@@ -10,16 +10,17 @@ from stages.backbone import stage as backbone
 from stages.evaluate import stage as evaluate
 from stages.export import stage as export
 from stages.features import stage as features
-from stages.shared.networks.fcn import load_head_config
+from stages.shared.networks.heads import load_config
 from stages.train import stage as train
 from tests.conftest import CAMPAIGN, Project
 from tests.shared.networks.test_backbones import SMALLEST
 
-FORMATS = ["saved_model", "onnx", "litert"]
+# Where conversion is most likely to fail; a campaign takes all formats, and both variants.
+FORMATS = ["saved_model", "onnx", "litert"] if CAMPAIGN else ["onnx"]
 
 
 @pytest.mark.parametrize("network", SMALLEST if CAMPAIGN else ["efficientnet_lite0"])
-def test_a_network_goes_from_records_to_every_format(network: str, in_project: Project):
+def test_a_network_goes_from_records_to_an_export(network: str, in_project: Project):
     """With random weights; the export compares each format with the pipeline."""
     strides = [4, 8, 16, 32]
     entry = {"network": network, "weights": "random", "strides": strides}
@@ -27,18 +28,19 @@ def test_a_network_goes_from_records_to_every_format(network: str, in_project: P
     in_project.set_params(
         {
             "backbones.other": entry,
-            "variants.other": variant,
+            "variants.frozen": variant,
             "variants.whole": variant | {"train": "network", "parent": "other", "epochs": 1},
             "export.formats": FORMATS,
         }
     )
     backbone.backbone("other")
     features.features("other")
-    for name, frozen in (("other", True), ("whole", False)):
+    for name, frozen in (("frozen", True), ("whole", False)):
         train.train(name)
         evaluate.evaluate(name)
-        export.export(name)
-        head = load_head_config(Path("models", name))
+        if frozen or CAMPAIGN:
+            export.export(name)
+        head = load_config(Path("models", name))
         assert (list(head.channels), head.frozen) == (
             ["stride32", "stride16", "stride8", "stride4"],
             frozen,

@@ -58,11 +58,21 @@ def test_dice_is_added_with_its_weight(logits, masks):
     assert with_dice - plain == pytest.approx(0.5 * (1 - overlap).mean(), abs=1e-5)
 
 
-def test_dice_of_a_perfect_prediction_is_zero_whatever_classes_are_absent():
+def test_jaccard_is_added_with_its_weight(logits, masks):
+    truth, found = np.eye(CLASSES)[masks], chances(logits)
+    overlap = (truth * found).sum((0, 1, 2))
+    union = truth.sum((0, 1, 2)) + found.sum((0, 1, 2)) - overlap
+    plain = float(PixelLoss(CLASSES)(masks, logits))
+    with_jaccard = float(PixelLoss(CLASSES, jaccard=0.5)(masks, logits))
+    assert with_jaccard - plain == pytest.approx(0.5 * (1 - overlap / union).mean(), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["dice", "jaccard"])
+def test_the_overlap_of_a_perfect_prediction_is_whole_whatever_classes_are_absent(kind: str):
     masks = np.zeros((1, 4, 4), np.uint8)
     masks[:, 2:] = 7
     logits = np.where(np.eye(150, dtype=bool)[masks], 50.0, -50.0).astype(np.float32)
-    assert float(PixelLoss(150, dice=1.0)(masks, logits)) == pytest.approx(0, abs=1e-6)
+    assert float(PixelLoss(150, **{kind: 1.0})(masks, logits)) == pytest.approx(0, abs=1e-6)
 
 
 OPTIONS = {
@@ -70,6 +80,7 @@ OPTIONS = {
     "weights": {"class_weights": [1, 2, 3, 4]},
     "smoothing": {"label_smoothing": 0.1},
     "dice": {"dice": 1.0},
+    "jaccard": {"jaccard": 1.0},
     "all": {"class_weights": [1, 2, 3, 4], "label_smoothing": 0.1, "dice": 1.0},
 }
 

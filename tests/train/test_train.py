@@ -12,9 +12,10 @@ import pytest
 from stages.evaluate import stage as evaluate
 from stages.features import stage as features_stage
 from stages.shared.formats.features import FeatureReader, Features
-from stages.shared.networks import backbones, fcn
+from stages.shared.networks import backbones, heads
 from stages.shared.records import shards
 from stages.shared.records.dataset import Dataset
+from stages.shared.records.shards import PictureReader
 from stages.shared.results import scores
 from stages.shared.runtime.paths import FEATURES_DIR, MODELS_DIR
 from stages.train import progress
@@ -30,18 +31,18 @@ def history(name: str) -> list[dict[str, float]]:
     return evaluate.read_history(name)
 
 
-def heads(project: Project) -> list[str]:
+def head_names(project: Project) -> list[str]:
     return [name for name, v in project.params["variants"].items() if v["train"] == "head"]
 
 
 def test_a_variant_from_stored_activations_and_the_whole_network_agree(in_project: Project):
     (shard,) = Dataset.load().shards["test"]
     batch = next(shards.batches(shard, (64, 64), 100))
-    for name in heads(in_project):
+    for name in head_names(in_project):
         model, reader = evaluate.model_and_reader(name, "test")
         inputs, masks = reader.take(np.arange(len(reader)))
         np.testing.assert_array_equal(masks, batch.masks)
-        network = fcn.network(backbones.load(VGG19), fcn.load_head(MODELS_DIR / name))
+        network = heads.network(backbones.load(VGG19), heads.load(MODELS_DIR / name))
         stored, whole = model.predict_on_batch(inputs), network.predict_on_batch(batch.images)
         np.testing.assert_allclose(stored, whole, atol=1e-2 * np.abs(whole).max())
         assert (stored.argmax(-1) == whole.argmax(-1)).mean() > 0.995
@@ -176,12 +177,32 @@ def test_the_confusion_matrix_is_written_as_counts_and_shares(in_project: Projec
     assert all(share == pytest.approx(1, abs=1e-4) or share == 0 for share in shares)
 
 
+def test_flipped_features_are_those_of_the_flipped_pictures(in_project: Project):
+    in_project.set_params({"features.flip": True})
+    features_stage.features("vgg19")
+    features, tap = Features.load("vgg19"), "stride8"
+    reader = FeatureReader(FEATURES_DIR / "vgg19", features, "train", [tap], flipped=True)
+    assert len(reader) == 12
+    inputs, masks = reader.take(np.array([2, 8]))
+    np.testing.assert_array_equal(masks[1], masks[0][:, ::-1])
+    images, _ = PictureReader(Dataset.load(), "train").take(np.array([2]))
+    expected = backbones.load(VGG19)(images[:, :, ::-1])[tap].numpy()[0]
+    lowest, step = inputs[f"{tap}_scale"][1]
+    error = np.abs(lowest + inputs[tap][1] * step - expected)
+    assert (error <= 0.501 * step + 1e-4 * np.ptp(expected)).all()
+
+    before = history("fcn32s")
+    train.train("fcn32s")
+    assert history("fcn32s")[0] == before[0]
+    assert history("fcn32s")[1:] != before[1:]
+
+
 @pytest.mark.parametrize("scale", [0.01, 100.0])
 def test_no_scale_of_the_activations_keeps_a_variant_from_learning(
     scale: float, in_project: Project
 ):
     """The last layer of each block is scaled, and with it the taps; what is trained is the same."""
-    expected = {name: history(name) for name in heads(in_project)}
+    expected = {name: history(name) for name in head_names(in_project)}
     backbone = backbones.load(VGG19)
     for tap, layer in (
         ("stride8", "block3_conv4"),
@@ -196,7 +217,7 @@ def test_no_scale_of_the_activations_keeps_a_variant_from_learning(
             backbone.get_layer(behind).set_weights([kernel / scale, bias])
     backbones.save(backbone, backbones.load_config(VGG19), VGG19)
     features_stage.features("vgg19")
-    for name in heads(in_project):
+    for name in head_names(in_project):
         train.train(name)
         for row, expected_row in zip(history(name), expected[name], strict=True):
             assert row["loss"] == pytest.approx(expected_row["loss"], rel=0.02)

@@ -108,6 +108,18 @@ class Pixels:
         return self.inputs[indices], self.masks[indices]
 
 
+def test_an_epoch_takes_one_version_of_each_picture_by_chance():
+    batches = Batches(Pixels(12), batch_size=5, seed=1, versions=2)
+    assert len(batches) == 2
+    taken = []
+    for epoch in range(1, 9):
+        batches.begin(epoch)
+        assert sorted(batches.order % 6) == list(range(6))
+        taken.append(tuple(batches.order))
+    assert len(set(taken)) == len(taken)
+    assert set(range(12)) == {index for order in taken for index in order}
+
+
 def classifier() -> keras.Model:
     """A 1x1 score layer that starts at zero."""
     pixels = keras.Input((None, None, 3))
@@ -177,7 +189,7 @@ from contextlib import nullcontext
 from pathlib import Path
 import keras
 import numpy as np
-from stages.shared.networks import backbones, fcn
+from stages.shared.networks import backbones, heads
 from stages.shared.networks.families.table import NETWORKS
 from stages.shared.networks.families.vgg import vgg
 from stages.train import standardised
@@ -197,13 +209,13 @@ def trained(scope, options, loss):
     with scope:
         backbone = backbones.build("vgg19", width=0.0625, seed=1)
         channels = {tap: backbone.output[tap].shape[-1] for tap in reversed(backbone.output)}
-        config = fcn.HeadConfig(stride=8, channels=channels, classes=["a", "b", "absent"],
+        config = heads.HeadConfig(stride=8, channels=channels, classes=["a", "b", "absent"],
                                 image_size=(4, 4), fit="stretch", backbone="vgg19")
         statistics = {tap: standardised.Statistics(np.zeros(n, "f4"), np.full(n, 100, "f4"))
                       for tap, n in channels.items()}
-        network = fcn.network(backbone, standardised.head(config, statistics))
-        fcn.set_scores(network.get_layer(index=2), {
-            tap: fcn.Score(np.random.default_rng(n).normal(0, 0.3, (n, 3)).astype("f4"),
+        network = heads.network(backbone, standardised.head(config, statistics))
+        heads.set_projections(network.get_layer(index=2), {
+            tap: heads.Projection(np.random.default_rng(n).normal(0, 0.3, (n, 3)).astype("f4"),
                            np.zeros(3, "f4"))
             for tap, n in channels.items()})
         start = network.get_weights()
@@ -226,7 +238,7 @@ SHARED_BATCHES = [
         {"optimizer": "sgd", "learning_rate": 1.0, "clip_norm": 0.05},
         {"class_weights": [1.0, 5.0, 1.0], "dice": 1.0},
     ),
-    ({"optimizer": "adamw", "clip_norm": 0.05, "weight_decay": 0.1}, {"dice": 0.5}),
+    ({"optimizer": "adamw", "clip_norm": 0.05, "weight_decay": 0.1}, {"dice": 0.5, "jaccard": 0.5}),
 ]
 
 

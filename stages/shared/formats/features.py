@@ -28,6 +28,8 @@ from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import FEATURES_DIR
 
 FEATURES_FILE = "features.json"
+# Among the splits, the training pictures flipped horizontally.
+FLIPPED = "train-flipped"
 
 
 class Tap(BaseModel):
@@ -68,7 +70,7 @@ class Features(Manifest):
         image_size: (height, width) of the pictures and masks.
         classes: class names; a mask's value is an index into them, or `dataset.IGNORED`.
         taps: by name.
-        shards: of each split.
+        shards: of each split, and of `FLIPPED` if it is wanted.
     """
 
     schema_version: Literal[4] = 4
@@ -174,11 +176,20 @@ class FeatureReader:
         features: what it holds.
         split: `train`, `validation` or `test`.
         taps: the ones to read.
+        flipped: whether the split's pictures, flipped, follow after all of them.
     """
 
-    def __init__(self, folder: Path, features: Features, split: str, taps: Sequence[str]) -> None:
-        shards = features.shards[split]
-        self._starts = np.cumsum([0, *(shard.pictures for shard in shards)])
+    def __init__(
+        self,
+        folder: Path,
+        features: Features,
+        split: str,
+        taps: Sequence[str],
+        flipped: bool = False,
+    ) -> None:
+        parts = (split, FLIPPED) if flipped else (split,)
+        shards = [(part, shard) for part in parts for shard in features.shards[part]]
+        self._starts = np.cumsum([0, *(shard.pictures for _, shard in shards)])
         self._entries: dict[str, tuple[tuple[int, ...], np.dtype]] = {
             "mask": (features.image_size, np.dtype(np.uint8))
         }
@@ -189,8 +200,8 @@ class FeatureReader:
         self._arrays = {
             content: [
                 StoredArray(folder / name, shard.files[name], (shard.pictures, *shape), dtype)
-                for shard in shards
-                for name in [file_name(split, shard.number, content)]
+                for part, shard in shards
+                for name in [file_name(part, shard.number, content)]
             ]
             for content, (shape, dtype) in self._entries.items()
         }

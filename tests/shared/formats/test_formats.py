@@ -59,7 +59,8 @@ def test_features_are_the_backbone_s_activations_to_half_a_step(in_project: Proj
         (
             "models/fcn8s/head.json",
             4,
-            "stride channels classes image_size fit backbone frozen backbone_weights weights",
+            "decoder width context stride channels classes image_size fit backbone frozen "
+            "backbone_weights weights",
         ),
         ("models/fcn8s/settings.json", 2, "train stride settings seed"),
         ("data/evaluation/fcn8s/summary.json", 3, "split records predictions iou history"),

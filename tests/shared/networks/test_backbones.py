@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from stages.shared.networks import backbones, fcn
+from stages.shared.networks import backbones, heads
 from stages.shared.networks.backbones import BackboneConfig, stride_of, tap
 from stages.shared.networks.families.preprocessing import Preprocess
 from stages.shared.networks.families.table import CAFFE, EVEN, NETWORKS, TORCH
-from stages.shared.networks.fcn import HeadConfig
+from stages.shared.networks.heads import HeadConfig
 from tests.conftest import CAMPAIGN
 
 STRIDES = (4, 8, 16, 32)
@@ -117,9 +117,9 @@ def test_in_training_a_backbone_computes_what_it_computes_else(name: str):
         fit="stretch",
         backbone=name,
     )
-    head = fcn.head(config)
+    head = heads.build(config)
     head.set_weights([np.ones(w.shape) for w in head.get_weights()])
-    network = fcn.network(backbone, head)
+    network = heads.network(backbone, head)
     before = [w.copy() for w in backbone.get_weights()]
     pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
     np.testing.assert_array_equal(network(pictures, training=True), network(pictures))

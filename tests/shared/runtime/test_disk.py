@@ -101,7 +101,7 @@ def test_features_that_will_not_fit_are_told_before_the_backbone_runs(
     # The headers of the files are not counted; the stage has a page or two of its own.
     assert 1000 * need == pytest.approx(stored, rel=0.1)
     assert 1000 * told_free == pytest.approx(free, abs=10_000)
-    assert not FEATURES_DIR.exists()
+    assert not (FEATURES_DIR / "vgg19").exists()
 
     monkeypatch.undo()
     monkeypatch.chdir(in_project.folder)

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from stages.shared.networks import backbones, fcn
+from stages.shared.networks import backbones, heads
 from stages.shared.networks.backbones import stride_of, tap
-from stages.shared.networks.fcn import HeadConfig, Score
+from stages.shared.networks.decoders import DECODERS
+from stages.shared.networks.heads import HeadConfig, Projection
+from stages.shared.networks.upsampling import Upsample
 from stages.train import standardised
-from stages.train.standardised import StandardisedScore, Statistics, fold, unfold
+from stages.train.settings import DecoderName
+from stages.train.standardised import StandardisedProjection, Statistics, fold, unfold
 
 CLASSES = ["pet", "background", "border"]
 CHANNELS = {"stride32": 12, "stride16": 7, "stride8": 5}
@@ -22,8 +25,11 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(5)
 
 
-def config(stride: int) -> HeadConfig:
+def config(stride: int, decoder: str = "fcn") -> HeadConfig:
     return HeadConfig(
+        decoder=decoder,
+        width=20,
+        context=1,
         stride=stride,
         channels={t: n for t, n in CHANNELS.items() if stride_of(t) >= stride},
         classes=CLASSES,
@@ -49,33 +55,36 @@ def statistics(rng: np.random.Generator) -> dict[str, Statistics]:
     }
 
 
-def random_scores(rng: np.random.Generator, stride: int) -> dict[str, Score]:
+def random_scores(rng: np.random.Generator, stride: int) -> dict[str, Projection]:
     return {
-        name: Score(rng.normal(0, 1, (channels, 3)).astype("f4"), rng.normal(0, 1, 3).astype("f4"))
+        name: Projection(
+            rng.normal(0, 1, (channels, 3)).astype("f4"), rng.normal(0, 1, 3).astype("f4")
+        )
         for name, channels in CHANNELS.items()
         if stride_of(name) >= stride
     }
 
 
 @pytest.mark.parametrize("factor", [2, 8, 16, 32])
+@pytest.mark.parametrize("channels", [3, 64])
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (7, 4)], ids=str)
-def test_upsampling_is_bilinear_resizing_borders_included(factor: int, size, rng):
-    scores = rng.normal(0, 1, (2, *size, 3)).astype(np.float32)
+def test_upsampling_is_bilinear_resizing_borders_included(factor: int, size, channels: int, rng):
+    scores = rng.normal(0, 1, (2, *size, channels)).astype(np.float32)
     expected = tf.image.resize(scores, [factor * n for n in size])
-    np.testing.assert_allclose(fcn.Upsample(factor)(scores), expected, atol=1e-5)
+    np.testing.assert_allclose(Upsample(factor)(scores), expected, atol=1e-5)
 
 
 def test_a_new_head_scores_zero_for_every_class(rng):
-    logits = fcn.head(config(8))(activations(rng, 8))
+    logits = heads.build(config(8))(activations(rng, 8))
     assert logits.shape == (2, 64, 96, 3)
     assert not np.any(logits)
 
 
 @pytest.mark.parametrize("stride, parent_stride", [(16, 32), (8, 16), (8, 32), (16, 16)])
 def test_a_variant_starts_from_its_parent_s_scores(stride: int, parent_stride: int, rng):
-    parent, child = fcn.head(config(parent_stride)), fcn.head(config(stride))
-    fcn.set_scores(parent, random_scores(rng, parent_stride))
-    fcn.set_scores(child, fcn.scores(parent))
+    parent, child = heads.build(config(parent_stride)), heads.build(config(stride))
+    heads.set_projections(parent, random_scores(rng, parent_stride))
+    heads.set_projections(child, heads.projections(parent))
     taps = activations(rng, stride)
 
     def fused(head: keras.Model) -> np.ndarray:
@@ -90,13 +99,46 @@ def test_a_variant_starts_from_its_parent_s_scores(stride: int, parent_stride: i
     np.testing.assert_allclose(fused(child), expected, rtol=1e-4, atol=1e-2)
 
 
-def test_folding_the_standardisation_changes_nothing(rng):
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_folding_the_standardisation_changes_nothing(decoder: str, rng):
     stats = statistics(rng)
-    trained, plain = standardised.head(config(8), stats, dropout=0.5), fcn.head(config(8))
-    fcn.set_scores(trained, random_scores(rng, 8))
-    fcn.set_scores(plain, {t: fold(s, stats[t]) for t, s in fcn.scores(trained).items()})
+    trained = randomised(standardised.head(config(8, decoder), stats, dropout=0.5), rng)
+    plain = standardised.folded(trained, config(8, decoder), stats)
     taps = activations(rng, 8)
-    np.testing.assert_allclose(plain(taps), trained(taps), rtol=1e-4, atol=1e-3)
+    expected = trained(taps).numpy()
+    np.testing.assert_allclose(plain(taps), expected, rtol=1e-3, atol=1e-4 * np.ptp(expected))
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_head_continues_another_of_its_decoder(decoder: str, rng):
+    """From plain weights to standardised ones and back; a finer tap more changes no other layer."""
+    stats = statistics(rng)
+    parent = randomised(heads.build(config(16, decoder)), rng)
+    same = standardised.head(config(16, decoder), stats)
+    heads.transfer(parent, same, lambda tap, weights: unfold(weights, stats[tap]))
+    taps = activations(rng, 16)
+    expected = parent(taps).numpy()
+    np.testing.assert_allclose(same(taps), expected, rtol=1e-3, atol=1e-4 * np.ptp(expected))
+
+    finer = heads.build(config(8, decoder))
+    new = finer.get_layer("project_stride8").get_weights()
+    heads.transfer(parent, finer, lambda _, weights: weights)
+    for layer in parent.layers:
+        there = finer.get_layer(layer.name).get_weights() if layer.weights else []
+        for a, b in zip(layer.get_weights(), there, strict=True):
+            np.testing.assert_array_equal(a, b)
+    for a, b in zip(new, finer.get_layer("project_stride8").get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def randomised(head: keras.Model, rng: np.random.Generator) -> keras.Model:
+    """A head with random numbers in every weight."""
+    head.set_weights([rng.normal(0, 0.3, w.shape) for w in head.get_weights()])
+    return head
+
+
+def test_the_schema_knows_every_decoder():
+    assert set(DECODERS) == set(DecoderName.__args__)
 
 
 def test_unfolding_undoes_folding(rng):
@@ -116,7 +158,7 @@ def test_a_channel_that_never_fired_in_training_is_not_blown_up():
 def test_dropout_drops_whole_standardised_channels_while_training_alone(rng):
     stats, kept_share = statistics(rng)["stride32"], 0.5
     keras.utils.set_random_seed(1)
-    layer = StandardisedScore(3, stats, dropout=1 - kept_share)
+    layer = StandardisedProjection(3, stats, dropout=1 - kept_share)
     x = activations(rng, 32)["stride32"]
     layer.build(x.shape)
     layer.set_weights(list(random_scores(rng, 32)["stride32"]))
@@ -135,7 +177,7 @@ def test_the_gradients_of_a_standardised_score_are_those_of_plain_arithmetic(rng
     """Also to the activations, for the whole network's training."""
     stats = statistics(rng)["stride32"]
     x = tf.constant(activations(rng, 32)["stride32"])
-    layer = StandardisedScore(3, stats)
+    layer = StandardisedProjection(3, stats)
     layer.build(x.shape)
     layer.set_weights(list(random_scores(rng, 32)["stride32"]))
     upstream = rng.normal(0, 1, (*x.shape[:3], 3)).astype("f4")
@@ -152,19 +194,20 @@ def test_the_gradients_of_a_standardised_score_are_those_of_plain_arithmetic(rng
         )
 
 
-def test_a_stored_head_is_the_same_head(rng, tmp_path: Path):
-    head = fcn.head(config(8))
-    fcn.set_scores(head, random_scores(rng, 8))
-    fcn.save_head(head, config(8), tmp_path)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_stored_head_is_the_same_head(decoder: str, rng, tmp_path: Path):
+    head = randomised(heads.build(config(8, decoder)), rng)
+    heads.save(head, config(8, decoder), tmp_path)
     taps = activations(rng, 8)
-    np.testing.assert_array_equal(fcn.load_head(tmp_path)(taps), head(taps))
-    cut = fcn.load_head(tmp_path, image_size=(40, 81))
+    np.testing.assert_array_equal(heads.load(tmp_path)(taps), head(taps))
+    cut = heads.load(tmp_path, image_size=(40, 81))
     np.testing.assert_array_equal(cut(taps), head(taps)[:, :40, :81])
 
 
+@pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
-def test_the_network_takes_pictures_of_any_size_and_gives_float32(policy: str, rng):
-    network = small_network(rng, policy)
+def test_the_network_takes_pictures_of_any_size_and_gives_float32(policy: str, decoder: str, rng):
+    network = small_network(rng, decoder, policy)
     for height, width in ((1, 1), (33, 100), (64, 64)):
         pictures = rng.integers(0, 256, (1, height, width, 3), np.uint8)
         logits = network(pictures)
@@ -173,8 +216,9 @@ def test_the_network_takes_pictures_of_any_size_and_gives_float32(policy: str, r
         assert np.isfinite(logits).all()
 
 
-def test_the_network_can_be_traced_for_unknown_height_and_width(rng, tmp_path: Path):
-    network = small_network(rng)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_the_network_can_be_traced_for_unknown_height_and_width(decoder: str, rng, tmp_path: Path):
+    network = small_network(rng, decoder)
     network.export(tmp_path / "saved", format="tf_saved_model", verbose=False)
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     for size in ((50, 70), (96, 33)):
@@ -182,11 +226,16 @@ def test_the_network_can_be_traced_for_unknown_height_and_width(rng, tmp_path: P
         np.testing.assert_allclose(loaded.serve(pictures), network(pictures), atol=1e-3)
 
 
-def small_network(rng: np.random.Generator, policy: str = "float32") -> keras.Model:
-    """A whole network, narrow, random, with scores of order 1."""
+def small_network(
+    rng: np.random.Generator, decoder: str = "fcn", policy: str = "float32"
+) -> keras.Model:
+    """A whole network, narrow, random, with logits of order 1."""
     backbone = backbones.build("vgg19", 0.0625, seed=1, dtype=policy)
     channels = {tap(s): backbone.output[tap(s)].shape[-1] for s in (32, 16, 8)}
-    head = fcn.head(config(8).model_copy(update={"channels": channels}))
-    kernels = {tap: rng.normal(0, 1e-3, (n, 3)).astype("f4") for tap, n in channels.items()}
-    fcn.set_scores(head, {tap: Score(k, np.zeros(3, "f4")) for tap, k in kernels.items()})
-    return fcn.network(backbone, head)
+    head = heads.build(config(8, decoder).model_copy(update={"channels": channels}))
+    small = {
+        name: Projection(rng.normal(0, 1e-3, kernel.shape).astype("f4"), bias)
+        for name, (kernel, bias) in heads.projections(head).items()
+    }
+    heads.set_projections(head, small)
+    return heads.network(backbone, head)
