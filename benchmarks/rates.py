@@ -23,7 +23,6 @@ from keras import ops
 
 from stages.features.encoding import encode
 from stages.shared.networks import backbones, devices, heads, precision
-from stages.shared.networks.backbones import stride_of
 from stages.shared.networks.stored import on_stored
 from stages.shared.runtime import start
 from stages.train import standardised
@@ -141,11 +140,7 @@ def train_head(
     stride: int, taps: dict[str, np.ndarray], masks: np.ndarray, options: argparse.Namespace
 ) -> dict[str, float]:
     """Train a head on all pictures as the pipeline does; its time and its losses."""
-    taps = {
-        tap: taps[tap]
-        for tap in sorted(taps, key=stride_of, reverse=True)
-        if stride_of(tap) >= stride
-    }
+    taps = {tap: taps[tap] for tap in backbones.from_coarse(taps, stride)}
     statistics = {tap: Statistics(x.mean((0, 1, 2)), x.std((0, 1, 2))) for tap, x in taps.items()}
     config = heads.HeadConfig(
         stride=stride,

@@ -13,7 +13,6 @@ import keras
 import numpy as np
 
 from stages.shared.networks import backbones, heads, precision
-from stages.shared.networks.backbones import tap
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
 from stages.shared.runtime import start
@@ -80,10 +79,10 @@ def notebook_model(stride: int, classes: list[str]) -> keras.Model:
     policy = precision.policy(read("precision", Precision))
     backbone = backbones.load(MODELS_DIR / "vgg19", policy)
     backbone.trainable = False
-    strides = [s for s in (32, 16, 8) if s >= stride]
+    taps = backbones.from_coarse(backbone.output, stride)
     config = heads.HeadConfig(
         stride=stride,
-        channels={tap(s): backbone.output[tap(s)].shape[-1] for s in strides},
+        channels={tap: backbone.output[tap].shape[-1] for tap in taps},
         classes=classes,
         image_size=(0, 0),
         fit="stretch",

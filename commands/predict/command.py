@@ -138,7 +138,7 @@ def doubts(segmenter: Segmenter, arguments: argparse.Namespace, loaded: Loaded) 
         )
     if not segmenter.exact and max(loaded.resized.shape) > segmenter.tile:
         found["tiles"] = (
-            f"{arguments.variant} looks further than a tile of {picture}, so its tiles overlap "
+            f"{arguments.variant} may look further than a tile of {picture}, so its tiles overlap "
             "and are blended, and the mask is not quite that of the picture in one piece; a "
             "larger --tile avoids it"
         )

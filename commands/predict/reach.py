@@ -27,7 +27,13 @@ LOCAL = (
     CropLike,
     Preprocess,
 )
-WINDOWS = (layers.Conv2D, layers.DepthwiseConv2D, layers.AveragePooling2D, layers.MaxPooling2D)
+WINDOWS = (
+    layers.Conv2D,
+    layers.DepthwiseConv2D,
+    layers.SeparableConv2D,
+    layers.AveragePooling2D,
+    layers.MaxPooling2D,
+)
 
 
 class Sight(NamedTuple):

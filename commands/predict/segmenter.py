@@ -155,7 +155,8 @@ class Segmenter:
             share = window(tile, size, self.margin)
             logits[tile.read] += self.network.predict_on_batch(picture[tile.read][None])[0] * share
             weights[tile.read] += share
-        return logits / weights
+        logits /= weights
+        return logits
 
 
 def window(tile: Tile, size: Size, margin: int) -> np.ndarray:

@@ -4,8 +4,9 @@ The file is five pickles and then the numbers (`_legacy_save` of PyTorch's seria
 magic number, a version, facts of the machine, a dict of tensors by name, and the keys of their
 storages; then, for each key, a count (int64) and so many numbers, little-endian.
 
-A pickle is a program. This one may name an ordered dict, a tensor and two kinds of storage, and use
-the operations that PyTorch's writer uses; whatever else it holds is refused before any of it runs.
+A pickle is a program. This one may use the operations that PyTorch's writer uses, on values nested
+no deeper than its own, which is checked before it runs, and may name an ordered dict, a tensor and
+two kinds of storage; at any other name it ends.
 """
 
 import math
@@ -30,7 +31,9 @@ OPERATIONS = {
 }
 # Of what an operation remembers; the unpickler makes a table up to the highest.
 MOST_REMEMBERED = 2**20
-STORAGES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+# Of tuples in tuples: a tensor is made of a tuple with a tuple for its shape.
+DEEPEST = 4
+STORAGES: dict[str, np.dtype] = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
 class Storage(NamedTuple):
@@ -61,17 +64,19 @@ class Unpickler(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _tensor
+            # A new one each time, for a pickle may set attributes of what it has named.
+            return lambda *arguments: _tensor(*arguments)
         if module == "torch" and name in STORAGES:
-            return STORAGES[name]
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which no tensor takes")
+            return name
+        raise pickle.UnpicklingError(f"it names {module!r}.{name!r}, which no tensor takes")
 
     def persistent_load(self, pid: Any) -> Storage:
         """A storage, from `("storage", dtype, key, device, count, view)`."""
         kind, dtype, key, *_ = pid
-        if kind != "storage" or not isinstance(dtype, np.dtype) or not isinstance(key, str):
+        found = STORAGES.get(dtype) if type(dtype) is str else None
+        if kind != "storage" or found is None or type(key) is not str:
             raise pickle.UnpicklingError("it holds another object than a storage")
-        return Storage(key, dtype)
+        return Storage(key, found)
 
 
 def _tensor(
@@ -89,6 +94,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file:
             *_, tensors, keys = [_unpickled(file) for _ in range(PICKLES)]
+            require_tensors(tensors, keys)
             kinds = {tensor.storage.key: tensor.storage.dtype for tensor in tensors.values()}
             storages = {key: _numbers(file, kinds[key]) for key in keys}
         return {name: _array(storages, tensor) for name, tensor in tensors.items()}
@@ -103,13 +109,65 @@ def read(path: Path) -> dict[str, np.ndarray]:
 def _unpickled(file: BinaryIO) -> Any:
     """The next pickle of a file, once all its operations are known to be harmless."""
     start = file.tell()
-    for operation, argument, _ in pickletools.genops(file):
-        if operation.name not in OPERATIONS:
-            raise pickle.UnpicklingError(f"it has the operation {operation.name}")
-        if operation.name.endswith("PUT") and (argument or 0) > MOST_REMEMBERED:
-            raise pickle.UnpicklingError("it remembers more than a checkpoint does")
+    require_harmless(file)
     file.seek(start)
     return Unpickler(file).load()
+
+
+def require_harmless(file: BinaryIO) -> None:
+    """Read over a pickle, and fail on what no checkpoint of tensors has.
+
+    Raises:
+        UnpicklingError: it has another operation, remembers more, or nests tuples deeper, whose
+            hash would take for ever.
+    """
+    # Of each value on the unpickler's stack how deep it is; None: a mark.
+    stack: list[int | None] = []
+    memo: dict[Any, int] = {}
+    for operation, argument, _ in pickletools.genops(file):
+        name = operation.name
+        if name not in OPERATIONS:
+            raise pickle.UnpicklingError(f"it has the operation {name}")
+        if name.endswith("PUT"):
+            if (argument or 0) > MOST_REMEMBERED:
+                raise pickle.UnpicklingError("it remembers more than a checkpoint does")
+            memo[argument] = stack[-1] or 0
+            continue
+        if name == "MARK":
+            stack.append(None)
+            continue
+        taken: list[int] = []
+        below = operation.stack_before
+        if pickletools.markobject in below:
+            while (depth := stack.pop()) is not None:
+                taken.append(depth)
+            below = below[: below.index(pickletools.markobject)]
+        taken += [stack.pop() or 0 for _ in below]
+        made = 0
+        if name.startswith("TUPLE") or name == "REDUCE":
+            made = 1 + max(taken, default=0)
+        elif name.endswith("GET"):
+            made = memo[argument]
+        if made > DEEPEST:
+            raise pickle.UnpicklingError("it nests tuples deeper than a checkpoint does")
+        stack += [made for _ in operation.stack_after]
+
+
+def require_tensors(tensors: Any, keys: Any) -> None:
+    """Fail unless a checkpoint's values are tensors by name, and the keys of storages.
+
+    Raises:
+        UnpicklingError: they are something else.
+    """
+    if not isinstance(tensors, dict) or not isinstance(keys, list):
+        raise pickle.UnpicklingError("it holds something else than a dict of tensors")
+    if not all(type(key) is str for key in (*keys, *tensors)):
+        raise pickle.UnpicklingError("it has a name that is not text")
+    for tensor in tensors.values():
+        whole = type(tensor) is Tensor and type(tensor.storage) is Storage
+        sizes = (*tensor.shape, *tensor.strides, tensor.offset) if whole else ()
+        if not whole or not all(type(size) is int for size in sizes):
+            raise pickle.UnpicklingError("it holds something else than tensors")
 
 
 def _numbers(file: BinaryIO, dtype: np.dtype) -> np.ndarray:

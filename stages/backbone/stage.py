@@ -23,7 +23,7 @@ def backbone(name: str) -> str:
         settings.network, settings.width, settings.strides, seed if random else None
     )
     if not random:
-        weights.load(model, settings.weights)
+        weights.load(model, settings.weights, f"backbones.{name}.weights")
     config = BackboneConfig(
         network=settings.network,
         width=settings.width,

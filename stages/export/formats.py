@@ -68,7 +68,9 @@ class ClassMaps(layers.Layer):
 def exportable(network: keras.Model) -> keras.Model:
     """A network of `heads.network`, with the inputs and outputs of an exported one."""
     pictures = keras.Input((None, None, 3), dtype="uint8", name="pictures")
-    return keras.Model(pictures, ClassMaps(name="class_maps")(network(pictures)), name="fcn")
+    return keras.Model(
+        pictures, ClassMaps(name="class_maps")(network(pictures)), name="segmentation"
+    )
 
 
 def thin(model: keras.Model, backbone: BackboneConfig, head: HeadConfig) -> keras.Model:
@@ -119,11 +121,12 @@ def read_saved_model(folder: Path) -> Runtime:
 
 
 def write_onnx(model: keras.Model, thin: keras.Model, classes: list[str], file: Path) -> None:
-    """Write ONNX: Keras exports the thin network, whose weights are then replaced.
+    """Write ONNX: Keras exports the thin network, whose weights are then replaced, if there is one.
 
     The graph is the same for any number of channels, but its conversion copies the weights at every
-    step: for all of VGG19 that takes 22 GB and three minutes. The file's metadata has the names of
-    the classes, as JSON.
+    step: for all of VGG19 that takes 22 GB and three minutes. Other networks are not narrowed; but
+    for convnext_large and convnext_xlarge they have far fewer weights. The file's metadata has the
+    names of the classes, as JSON.
     """
     # It orders nodes by their addresses, so the result would change from run to run.
     tf2onnx.graph.Node.__hash__ = lambda node: hash(node.name)

@@ -24,7 +24,7 @@ from stages.shared.records.dataset import IGNORED
 
 LABELS_8_BIT = ("1", "L", "P")
 ORIENTATION = ExifTags.Base.Orientation
-# About ImageNet's mean, which the backbone subtracts, so that a border is close to zero.
+# About ImageNet's mean: the backbones subtract nearly that, so that a border is close to zero.
 PADDING_RGB = (124, 117, 104)
 # How many unnamed labels an error lists.
 MOST_LISTED = 8

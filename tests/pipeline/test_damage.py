@@ -226,5 +226,5 @@ def test_weights_that_hold_a_pickle_are_refused_and_nothing_runs(tmp_path: Path,
     monkeypatch.chdir(tmp_path)
     Path("weights.h5").write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")
     with pytest.raises(UserError, match="does not hold the weights of vgg19"):
-        weights.load(backbones.build("vgg19", 0.01), "weights.h5")
+        weights.load(backbones.build("vgg19", 0.01), "weights.h5", "backbones.b.weights")
     assert not Path("owned").exists()

@@ -272,6 +272,19 @@ def test_a_checkpoint_that_asks_for_all_memory_is_refused(tmp_path: Path):
         checkpoint.read(path)
 
 
+@pytest.mark.parametrize(
+    "nested",
+    [b")" + b"\x85" * 1_000_000, b")" + b"q\x00h\x00\x86" * 60],
+    ids=["deep", "doubled"],
+)
+def test_a_checkpoint_whose_names_would_take_for_ever_is_refused(nested: bytes, tmp_path: Path):
+    """As a key of a dict, a tuple is hashed: in C, to any depth."""
+    heads = b"".join(pickle.dumps(p, protocol=2) for p in (0x1950A86A20F9469CFC6C, 1001, {}))
+    (tmp_path / "nested.pth").write_bytes(heads + b"\x80\x02}" + nested + b"K\x01s.")
+    with pytest.raises(UserError, match="it nests tuples deeper than a checkpoint does"):
+        checkpoint.read(tmp_path / "nested.pth")
+
+
 def tensor_file(shape: tuple[int, ...] = (2, 3), strides: tuple[int, ...] = (3, 1)) -> bytes:
     """A checkpoint of the tensor `weight`, in a storage of the numbers 0 to 5."""
     state = (

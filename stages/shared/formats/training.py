@@ -12,7 +12,7 @@ class Training(Manifest):
 
     Attributes:
         train: `head` or `network`, see `stages.train.settings.Variant`.
-        stride: of its finest score layer, in pixels.
+        stride: of the finest tap that it reads, in pixels.
         settings: all others of `train` and of the variant, as params.yaml has them.
         seed: of the whole pipeline.
     """

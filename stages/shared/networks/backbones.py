@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -58,6 +58,11 @@ def tap(stride: int) -> str:
 def stride_of(tap: str) -> int:
     """The stride of a tap by its name."""
     return int(tap.removeprefix("stride"))
+
+
+def from_coarse(taps: Iterable[str], stride: int) -> list[str]:
+    """The taps that a head of a stride reads, by name, the coarsest first."""
+    return sorted((t for t in taps if stride_of(t) >= stride), key=stride_of, reverse=True)
 
 
 def build(
@@ -123,7 +128,7 @@ def save(model: keras.Model, config: BackboneConfig, folder: Path) -> BackboneCo
 
 
 def link(source: Path, target: Path) -> None:
-    """Have a stored backbone in another folder too, without a copy where the disk has hard links.
+    """Check a stored backbone and have it in another folder too, by hard links or as a copy.
 
     Raises:
         UserError: a file is damaged, or of another version of the pipeline.
@@ -134,7 +139,7 @@ def link(source: Path, target: Path) -> None:
         # A copy into a link would go into the file that it stands for.
         (target / name).unlink(missing_ok=True)
         try:
-            os.link(source / name, target / name)
+            os.link((source / name).resolve(), target / name)
         except OSError:
             shutil.copyfile(source / name, target / name)
 

@@ -79,8 +79,8 @@ def build(
 
     Args:
         config: its decoder, taps and classes.
-        image_size: (height, width) that the logits are cut to; None leaves them at 32 times the
-            coarsest tap's.
+        image_size: (height, width) that the logits are cut to; None leaves them at `stride` times
+            the finest tap's.
         project: makes the layer that is a tap's projection.
 
     Returns:

@@ -1,9 +1,9 @@
 """Staging of outs: written beside their final location, moved there when complete.
 
-    data/features/                      an out
-    data/.partial/features/content/     the same on its way
-    data/.partial/features/parts/       what each finished part of it is
-    data/.partial/features/made_from    digest of all that it is made from
+    data/features/vgg19/                    an out
+    data/features/.partial/vgg19/content/   the same on its way
+    data/features/.partial/vgg19/parts/     what each finished part of it is
+    data/features/.partial/vgg19/made_from  digest of all that it is made from
 
 A stage that is killed leaves nothing where its outs should be, but for small files that are to be
 watched while it runs (`Staging.show`). Started again with the same code, data and parameters, it

@@ -53,7 +53,7 @@ def _sentences(
         elif finding["type"] == "value_error":
             sentences.append(": ".join(filter(None, (key, str(finding["ctx"]["error"])))))
         elif finding["loc"][-1:] == ("[key]",):
-            sentences.append(f"{key}: a variant's name may contain only letters, digits, - and _")
+            sentences.append(f"{key}: a name may contain only letters, digits, - and _")
         elif finding["type"].startswith("union_tag"):
             tag = finding["ctx"]["discriminator"].strip("'")
             *others, last = _tag_values(tag, keys, schema)
