@@ -12,12 +12,12 @@ from commands.predict import segmenter
 from commands.predict.reach import reach
 from commands.predict.segmenter import Segmenter, class_map, tiles, window
 from stages.prepare.sources import demo
-from stages.shared.networks import backbones, heads
+from stages.shared.networks import backbones
 from stages.shared.networks.families.preprocessing import COARSEST_STRIDE
-from stages.shared.networks.heads import HeadConfig
 from stages.shared.results.overlay import colours
 from stages.shared.runtime.errors import UserError
 from tests.conftest import Project
+from tests.shared.networks.made_up import network_of_ones
 
 ORIENTATION = 0x0112
 
@@ -119,20 +119,7 @@ def test_a_network_with_squeeze_and_excite_sees_the_whole_picture(name: str):
 
 def whole(name: str, width: float = 1.0) -> keras.Model:
     """A network with random weights, and random score layers."""
-    backbone = backbones.build(name, width, seed=0)
-    channels = {tap: backbone.output[tap].shape[-1] for tap in reversed(backbone.output)}
-    head = heads.build(
-        HeadConfig(
-            stride=8,
-            channels=channels,
-            classes=["a", "b"],
-            image_size=(64, 64),
-            fit="stretch",
-            backbone=name,
-        )
-    )
-    head.set_weights([np.ones(w.shape) for w in head.get_weights()])
-    return heads.network(backbone, head)
+    return network_of_ones(backbones.build(name, width, seed=0), stride=8)
 
 
 def test_logits_are_resized_as_pillow_does_and_compared_class_by_class():

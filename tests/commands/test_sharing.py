@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from stages.shared.networks import heads
-from stages.shared.networks.heads import HeadConfig
 from tests.conftest import FAULTS, Project, clone, stages_run
+from tests.shared.networks.made_up import head_config
 
 BUCKET = "shared"
 KEY, SECRET = "AKIDOFATEST", "a-secret-that-git-must-not-see"
@@ -180,14 +180,7 @@ def test_after_a_change_of_one_head_that_head_and_its_measures_are_all_that_is_p
 
 def test_a_head_of_the_published_width_takes_less_than_two_megabytes(tmp_path: Path):
     classes = [f"class {number}" for number in range(PASCAL_CLASSES)]
-    config = HeadConfig(
-        stride=8,
-        channels=PUBLISHED_CHANNELS,
-        classes=classes,
-        image_size=(64, 64),
-        fit="stretch",
-        backbone="vgg19",
-    )
+    config = head_config(PUBLISHED_CHANNELS, 8, classes)
     heads.save(heads.build(config), config, tmp_path)
     stored = sum(path.stat().st_size for path in tmp_path.iterdir())
     assert sum(PUBLISHED_CHANNELS.values()) * PASCAL_CLASSES * 4 < stored < 2e6

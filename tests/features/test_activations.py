@@ -10,9 +10,10 @@ from stages.features.encoding import ShardWriter, encode
 from stages.features.shard import require_finite
 from stages.shared.formats.features import FeatureReader, Features, FeatureShard, Tap
 from stages.shared.networks import heads
-from stages.shared.networks.heads import HeadConfig, Projection
+from stages.shared.networks.heads import Projection
 from stages.shared.networks.stored import on_stored
 from stages.shared.runtime.errors import UserError
+from tests.shared.networks.made_up import head_config
 
 SHAPE = (5, 4, 4, 6)
 
@@ -104,16 +105,7 @@ def test_the_files_are_npy(tmp_path: Path):
 
 def test_a_head_on_what_is_stored_is_the_head_on_the_activations():
     values = made_up(scale=100.0)
-    head = heads.build(
-        HeadConfig(
-            stride=32,
-            channels={"stride32": 6},
-            classes=["a", "b"],
-            image_size=(64, 64),
-            fit="stretch",
-            backbone="lite0",
-        )
-    )
+    head = heads.build(head_config({"stride32": 6}, stride=32))
     kernel = np.random.default_rng(2).normal(0, 0.01, (6, 2)).astype(np.float32)
     heads.set_projections(head, {"stride32": Projection(kernel, np.ones(2, np.float32))})
     stored, scale = encode(values)
@@ -123,16 +115,7 @@ def test_a_head_on_what_is_stored_is_the_head_on_the_activations():
 
 
 def test_training_the_head_on_what_is_stored_trains_the_head():
-    head = heads.build(
-        HeadConfig(
-            stride=32,
-            channels={"stride32": 6},
-            classes=["a", "b"],
-            image_size=(64, 64),
-            fit="stretch",
-            backbone="lite0",
-        )
-    )
+    head = heads.build(head_config({"stride32": 6}, stride=32))
     model = on_stored(head)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     stored, scale = encode(made_up())

@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import pytest
 
-from stages.shared.networks import backbones, heads
+from stages.shared.networks import backbones
 from stages.shared.networks.backbones import BackboneConfig, stride_of, tap
 from stages.shared.networks.families.preprocessing import Preprocess
 from stages.shared.networks.families.table import CAFFE, EVEN, NETWORKS, TORCH
-from stages.shared.networks.heads import HeadConfig
 from tests.conftest import CAMPAIGN
+from tests.shared.networks.made_up import network_of_ones
 
 STRIDES = (4, 8, 16, 32)
 # Of each family the smallest; a campaign takes all networks that a machine of 8 GB can hold twice.
@@ -108,18 +108,7 @@ def test_random_weights_of_the_own_networks_are_he_normal():
 def test_in_training_a_backbone_computes_what_it_computes_else(name: str):
     """Its normalisations keep their statistics, and nothing is dropped: features stay features."""
     backbone = small(name)
-    channels = {there: backbone.output[there].shape[-1] for there in reversed(backbone.output)}
-    config = HeadConfig(
-        stride=4,
-        channels=channels,
-        classes=["a", "b"],
-        image_size=(64, 64),
-        fit="stretch",
-        backbone=name,
-    )
-    head = heads.build(config)
-    head.set_weights([np.ones(w.shape) for w in head.get_weights()])
-    network = heads.network(backbone, head)
+    network = network_of_ones(backbone, stride=4)
     before = [w.copy() for w in backbone.get_weights()]
     pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
     np.testing.assert_array_equal(network(pictures, training=True), network(pictures))

@@ -15,6 +15,7 @@ from stages.shared.networks.upsampling import Upsample
 from stages.train import standardised
 from stages.train.settings import DecoderName
 from stages.train.standardised import StandardisedProjection, Statistics, fold, unfold
+from tests.shared.networks.made_up import head_config
 
 CLASSES = ["pet", "background", "border"]
 CHANNELS = {"stride32": 12, "stride16": 7, "stride8": 5}
@@ -26,17 +27,8 @@ def rng() -> np.random.Generator:
 
 
 def config(stride: int, decoder: str = "fcn") -> HeadConfig:
-    return HeadConfig(
-        decoder=decoder,
-        width=20,
-        context=1,
-        stride=stride,
-        channels={t: n for t, n in CHANNELS.items() if stride_of(t) >= stride},
-        classes=CLASSES,
-        image_size=(64, 64),
-        fit="stretch",
-        backbone="lite0",
-    )
+    more = {} if decoder == "fcn" else {"width": 20, "context": 1}
+    return head_config(CHANNELS, stride, CLASSES, decoder=decoder, **more)
 
 
 def activations(rng: np.random.Generator, stride: int, height: int = 2, width: int = 3) -> dict:
