@@ -103,34 +103,34 @@ class Params(Section):
                     f"backbone nor a variant on it; use one of {known}"
                 )
             ancestors = [name]
-            while (parent := self.variants[ancestors[-1]].parent) in self.variants:
-                if parent in ancestors:
-                    cycle = " -> ".join([*ancestors, parent])
+            while (above := self.variants[ancestors[-1]].parent) in self.variants:
+                if above in ancestors:
+                    cycle = " -> ".join([*ancestors, above])
                     raise ValueError(
                         f"{where}.parent makes a cycle ({cycle}); "
                         f"set the parent of one of them to {variant.backbone}"
                     )
-                ancestors.append(parent)
-            if variant.train == "head" and self.variants[variant.parent].train == "network":
+                ancestors.append(above)
+            parent = self.variants[variant.parent]
+            if variant.train == "head" and parent.train == "network":
                 raise ValueError(
                     f"{where}.parent is {variant.parent}, which has a backbone of its own; "
                     f"data/features/{variant.backbone}/ comes from models/{variant.backbone}/, so "
                     "a child needs train: network"
                 )
-            continued = self.variants[variant.parent]
             for key in HEAD_KEYS:
-                own, parents = getattr(variant, key), getattr(continued, key)
+                own, parents = getattr(variant, key), getattr(parent, key)
                 if own != parents:
                     raise ValueError(
                         f"{where}.{key} is {own!r}, and that of its parent {variant.parent} is "
                         f"{parents!r}; a variant continues the head of its parent, so use the "
                         f"same, or the parent {variant.backbone}"
                     )
-            if self.variants[variant.parent].stride < variant.stride:
+            if parent.stride < variant.stride:
                 raise ValueError(
-                    f"{where}.parent is {variant.parent}, whose stride "
-                    f"{self.variants[variant.parent].stride} is finer than the variant's own "
-                    f"{variant.stride}; a parent must be as coarse as its child, or coarser"
+                    f"{where}.parent is {variant.parent}, whose stride {parent.stride} is finer "
+                    f"than the variant's own {variant.stride}; a parent must be as coarse as its "
+                    "child, or coarser"
                 )
         return self
 
