@@ -153,9 +153,6 @@ def copy_application(model: keras.Model, application: keras.Model) -> None:
     """
     given = {unnumbered(layer) or layer.name: layer for layer in application.layers}
     for layer in (layer for layer in model.layers if layer.weights):
-        # Pictures are normalised by a layer of the backbone's own.
-        if isinstance(layer, keras.layers.Normalization):
-            continue
         name = DENSE.get(layer.name) or unnumbered(layer) or layer.name
         weights = zip(layer.get_weights(), given[name].get_weights(), strict=True)
         layer.set_weights([new.reshape(old.shape) for old, new in weights])

@@ -1,11 +1,12 @@
 """The networks of keras.applications, without their tops and without their preprocessing."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-from keras import KerasTensor
+from keras import KerasTensor, layers, ops
 
 # In place of a layer's name, of the tap that is the whole network's result.
 RESULT = "result"
@@ -33,7 +34,11 @@ def application(
     for number, layer in enumerate(model.layers):
         if automatic := unnumbered(layer):
             layer.name = f"{automatic}_{number}"
-    return {stride: _tap(model, layer) for stride, layer in taps.items()}
+    found = {stride: _tap(model, layer) for stride, layer in taps.items()}
+    (source,) = keras.utils.get_source_inputs(pictures)
+    return keras.models.clone_model(
+        keras.Model(source, found), source, exportable, without_normalization
+    ).output
 
 
 def _tap(model: keras.Model, where: str) -> KerasTensor:
@@ -41,6 +46,39 @@ def _tap(model: keras.Model, where: str) -> KerasTensor:
         return model.output
     name, _, side = where.partition(".")
     return getattr(model.get_layer(name), side or "output")
+
+
+def exportable(layer: keras.Layer) -> keras.Layer:
+    """The layer itself anew, or one that does the same and can be converted to ONNX.
+
+    With TensorFlow, Keras compiles a grouped convolution by XLA, and has GELU from the complement
+    of the error function; tf2onnx converts neither.
+    """
+    if isinstance(layer, layers.Activation) and layer.activation is keras.activations.gelu:
+        return layers.Activation(gelu, name=layer.name)
+    if isinstance(layer, layers.Conv2D) and layer.groups == layer.filters:
+        return layers.DepthwiseConv2D(
+            layer.kernel_size,
+            padding=layer.padding,
+            use_bias=layer.use_bias,
+            depthwise_initializer=layer.kernel_initializer,
+            name=layer.name,
+        )
+    return type(layer).from_config(layer.get_config())
+
+
+def gelu(x: KerasTensor) -> KerasTensor:
+    """x times the normal distribution's share below it ("Gaussian Error Linear Units", Hendrycks,
+    Gimpel, section 2), in the terms in which LiteRT's converter knows it."""
+    return (x * 0.5) * (ops.erf(x * math.sqrt(0.5)) + 1.0)
+
+
+def without_normalization(layer: keras.Layer, *args: Any, **options: Any) -> KerasTensor:
+    """What a layer computes; of Normalization, what it is given.
+
+    `Preprocess` has its place, and tf2onnx misses its constants.
+    """
+    return args[0] if isinstance(layer, layers.Normalization) else layer(*args, **options)
 
 
 def unnumbered(layer: keras.Layer) -> str | None:
