@@ -25,6 +25,7 @@ def fit(
     name: str,
     progress: Progress,
     policy: str = "float32",
+    shares: Sequence[float] = (),
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Train a model in place, to its best epoch, from the last epoch that `progress` has.
@@ -38,13 +39,14 @@ def fit(
         name: of the variant, for messages.
         progress: notes each epoch.
         policy: dtype policy that the trained layers run under.
+        shares: of the learning rate, for each trainable weight; empty: all learn at the rate.
         callbacks: more of Keras's.
 
     Raises:
         UserError: the loss is not finite, or what the batches are read from is damaged.
     """
     model.compile(
-        optimizer=optimizer(settings, settings.epochs * len(batches), policy),
+        optimizer=optimizer(settings, settings.epochs * len(batches), policy, shares),
         loss=loss,
         metrics=[MeanIoU(loss.classes), PixelAccuracy(loss.classes)],
         jit_compile=compiles(),

@@ -1,5 +1,6 @@
 """Optimisers, and the learning rate over a training."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -36,6 +37,31 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return {"schedule": self.schedule, "steps": self.steps}
 
 
+class _Shared(keras.optimizers.Optimizer):
+    """Each weight learns at a share of the learning rate; decay is at the rate itself.
+
+    Attributes:
+        shares: of the weights, in their order; empty: all learn at the rate itself.
+    """
+
+    shares: Sequence[float] = ()
+
+    def update_step(
+        self, gradient: KerasTensor, variable: KerasTensor, learning_rate: KerasTensor
+    ) -> None:
+        """Update one weight."""
+        share = self.shares[self._get_variable_index(variable)] if self.shares else 1.0
+        super().update_step(gradient, variable, learning_rate * share)
+
+
+class SharedSGD(_Shared, keras.optimizers.SGD):
+    """SGD, see `_Shared`."""
+
+
+class SharedAdamW(_Shared, keras.optimizers.AdamW):
+    """AdamW, see `_Shared`."""
+
+
 class _Summed(keras.optimizers.Optimizer):
     """Clips the gradients of all devices together; Keras clips those of each device by itself."""
 
@@ -45,11 +71,11 @@ class _Summed(keras.optimizers.Optimizer):
         super().apply([grad / share for grad in devices.summed(list(grads))], trainable_variables)
 
 
-class SummedSGD(_Summed, keras.optimizers.SGD):
+class SummedSGD(_Summed, SharedSGD):
     """SGD, see `_Summed`."""
 
 
-class SummedAdamW(_Summed, keras.optimizers.AdamW):
+class SummedAdamW(_Summed, SharedAdamW):
     """AdamW, see `_Summed`."""
 
 
@@ -67,8 +93,17 @@ def schedule(settings: Train, steps: int) -> keras.optimizers.schedules.Learning
     return WarmUp(planned, round(settings.warmup * steps))
 
 
-def optimizer(settings: Train, steps: int, policy: str = "float32") -> keras.optimizers.Optimizer:
-    """The optimiser for a training of so many steps under a Keras dtype policy."""
+def optimizer(
+    settings: Train, steps: int, policy: str = "float32", shares: Sequence[float] = ()
+) -> keras.optimizers.Optimizer:
+    """The optimiser for a training.
+
+    Args:
+        settings: of the training.
+        steps: of all of it.
+        policy: Keras dtype policy that the trained layers run under.
+        shares: of the learning rate, for each trainable weight; empty: all learn at the rate.
+    """
     options = {
         "learning_rate": schedule(settings, steps),
         "weight_decay": settings.weight_decay,
@@ -79,8 +114,9 @@ def optimizer(settings: Train, steps: int, policy: str = "float32") -> keras.opt
         options["global_clipnorm"] = settings.clip_norm / devices.replicas()
         sgd, adamw = SummedSGD, SummedAdamW
     else:
-        sgd, adamw = keras.optimizers.SGD, keras.optimizers.AdamW
+        sgd, adamw = SharedSGD, SharedAdamW
     chosen = sgd(momentum=MOMENTUM, **options) if settings.optimizer == "sgd" else adamw(**options)
+    chosen.shares = tuple(shares)
     if settings.weight_decay:
         chosen.exclude_from_weight_decay(var_names=NOT_DECAYED)
     # float16 has no room for small gradients.

@@ -113,7 +113,9 @@ class Variant(TrainOverrides):
         stride: of the finest tap that it reads: 32, 16, 8 or 4 pixels, one of the backbone's
             `strides`.
         parent: the variant whose trained weights it starts from, or its backbone.
-        augmentation: of the pictures, for `train: network`.
+        backbone_rate: learning rate of the backbone, as a share of the head's, for `train:
+            network`.
+        augmentation: of the pictures, likewise.
     """
 
     train: Literal["head", "network"] = "head"
@@ -123,6 +125,7 @@ class Variant(TrainOverrides):
     context: Annotated[int, Field(ge=0)] = 0
     stride: Literal[4, 8, 16, 32]
     parent: Name
+    backbone_rate: Annotated[float, Field(strict=False, gt=0, le=1)] = 1.0
     augmentation: Augmentation = Augmentation()
 
     def training(self, train: Train) -> Train:

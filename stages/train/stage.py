@@ -140,6 +140,7 @@ def train_network(name: str, variant: Variant, settings: Train) -> Progress:
                 name,
                 progress,
                 policy,
+                shares(network, backbone, variant.backbone_rate),
             )
             folder = staging.folder(MODELS_DIR / name)
             own = backbones.save(backbone, parents_backbone, folder / backbones.BACKBONE_FOLDER)
@@ -147,6 +148,12 @@ def train_network(name: str, variant: Variant, settings: Train) -> Progress:
             trained = standardised.folded(head, config, statistics)
             store(trained, config, variant, settings, folder)
     return progress
+
+
+def shares(network: keras.Model, backbone: keras.Model, of_backbone: float) -> list[float]:
+    """The share of the learning rate of each trainable weight of a network."""
+    slow = {id(weight) for weight in backbone.trainable_variables}
+    return [of_backbone if id(w) in slow else 1.0 for w in network.trainable_variables]
 
 
 TRAININGS = {"head": train_head, "network": train_network}
@@ -166,6 +173,7 @@ def store(
         shown |= {"width": variant.width, "context": variant.context}
     shown |= settings.model_dump(mode="json")
     if variant.train == "network":
+        shown["backbone_rate"] = variant.backbone_rate
         shown["augmentation"] = variant.augmentation.model_dump(mode="json")
     training = Training(
         train=variant.train, stride=variant.stride, settings=shown, seed=read("seed", Seed)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -171,6 +172,30 @@ def test_weight_decay_leaves_biases_and_normalisations_alone(kind: str):
     }
     assert after.pop("kernel") == pytest.approx(1 - 0.1 * 0.5)
     assert after == {"bias": 1, "gamma": 1, "beta": 1}
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_a_weight_learns_at_its_share_of_the_rate(kind: str, policy: str):
+    """As it does in an optimiser of its own with that rate."""
+
+    def learned(rate: float, shares: Sequence[float]) -> list[np.ndarray]:
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        model.set_weights([np.ones_like(weights) for weights in model.get_weights()])
+        made = optimizer(settings(optimizer=kind, learning_rate=rate), STEPS, policy, shares)
+        made.build(model.trainable_variables)
+        for factor in (1.0, -3.0):
+            gradients = [factor * keras.ops.ones_like(v) for v in model.trainable_variables]
+            # Those of a scaled loss, which the optimiser scales back.
+            made.apply([made.scale_loss(gradient) for gradient in gradients])
+        return model.get_weights()
+
+    kernel, bias = learned(0.1, [0.2, 1.0])
+    slow_kernel, _ = learned(0.02, [])
+    _, fast_bias = learned(0.1, [])
+    np.testing.assert_allclose(kernel, slow_kernel, rtol=1e-6)
+    np.testing.assert_allclose(bias, fast_bias, rtol=1e-6)
+    assert not np.allclose(kernel, 1) and not np.allclose(kernel[0], bias)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
