@@ -2,7 +2,8 @@
 
     python -m commands.predict --variant fcn8s --out DIR PICTURE_OR_FOLDER...
 
-For each picture DIR gets a palette PNG of the picture's own size, and shares.csv a row.
+For each picture DIR gets a palette PNG of the picture's own size, and shares.csv a row. With
+several variants DIR has a folder for each.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import csv
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from commands.arguments import count
-from commands.predict.segmenter import TILE, Segmenter
+from commands.predict.segmenter import TILE, Segmenter, Views, together
 from stages.shared.formats.pictures import BadPictureError, Size, decode_picture
 from stages.shared.results.overlay import colours, hex_colours, overlay
 from stages.shared.runtime.console import bar
@@ -76,10 +78,12 @@ def predict(arguments: argparse.Namespace) -> int:
             folder has the masks of an earlier run.
     """
     found = tasks(arguments.pictures, arguments.out)
-    segmenter = Segmenter(arguments.variant, arguments.scale, arguments.tile)
-    remove_former(arguments.out, arguments.replace)
+    views = Views(arguments.scale, arguments.flip, arguments.scales, arguments.tile)
+    segmenters = together(list(dict.fromkeys(arguments.variant)), views)
+    for folder in folders(segmenters, arguments.out).values():
+        remove_former(folder, arguments.replace)
     try:
-        failed = segment(segmenter, found, arguments)
+        failed = segment(segmenters, found, arguments)
     except OSError as error:
         # Pictures that can't be read are reported one by one, so this error comes from writing.
         raise UserError(
@@ -90,58 +94,85 @@ def predict(arguments: argparse.Namespace) -> int:
     return failed
 
 
-def segment(segmenter: Segmenter, found: list[PictureTask], arguments: argparse.Namespace) -> int:
+def folders(segmenters: list[Segmenter], out: Path) -> dict[str, Path]:
+    """Where each variant's masks go: to `out`, of several to a folder in it."""
+    variants = [variant for segmenter in segmenters for variant in segmenter.variants]
+    return {v: out if len(variants) == 1 else out / v for v in variants}
+
+
+class Masks:
+    """The masks of a variant and their table, in a folder."""
+
+    def __init__(self, folder: Path, classes: list[str], stack: ExitStack) -> None:
+        self.folder, self.classes = folder, classes
+        folder.mkdir(parents=True, exist_ok=True)
+        write_classes(folder / "classes.csv", classes)
+        table = (folder / TABLE).open("w", newline="", encoding="utf-8")
+        self.file = stack.enter_context(table)
+        self.table = csv.writer(self.file, lineterminator="\n")
+        self.table.writerow([*COLUMNS, *classes])
+
+    def add(self, picture: Loaded, mask: np.ndarray) -> None:
+        """Write a picture's mask, and its row of the table."""
+        write(self.folder, picture, mask, len(self.classes))
+        shares = np.bincount(mask.ravel(), minlength=len(self.classes)) / mask.size
+        target = picture.task.target
+        written = f"{target}.png", "" if picture.picture is None else f"{target}.overlay.jpg"
+        row = [picture.task.picture, *written, *mask.shape[::-1], *shares.round(6)]
+        self.table.writerow(row)
+        self.file.flush()
+
+
+def segment(
+    segmenters: list[Segmenter], found: list[PictureTask], arguments: argparse.Namespace
+) -> int:
     """Write the masks and tables of some pictures; how many could not be used."""
-    out: Path = arguments.out
-    out.mkdir(parents=True, exist_ok=True)
-    write_classes(out / "classes.csv", segmenter.classes)
-    failed, told = 0, set[str]()
-    with (
-        (out / TABLE).open("w", newline="", encoding="utf-8") as file,
-        bar(f"predict {arguments.variant}", len(found)) as progress,
-    ):
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow([*COLUMNS, *segmenter.classes])
-        loaded = ordered_map(partial(load, segmenter, arguments.overlays), found, ahead=1)
-        for batch in batches(loaded, arguments.batch_size, segmenter.tile):
+    first, failed, told = segmenters[0], 0, set[str]()
+    tile = min(segmenter.tile for segmenter in segmenters)
+    with ExitStack() as stack, bar("predict", len(found)) as progress:
+        outputs = {
+            variant: Masks(folder, first.classes, stack)
+            for variant, folder in folders(segmenters, arguments.out).items()
+        }
+        loaded = ordered_map(partial(load, first, arguments.overlays), found, ahead=1)
+        for batch in batches(loaded, arguments.batch_size, tile):
             if isinstance(batch, Failed):
                 failed += 1
                 progress.write(f"error: {batch.task.picture}: {batch.reason}", file=sys.stderr)
                 progress.update()
                 continue
-            for kind, sentence in doubts(segmenter, arguments, batch[0]).items():
+            for kind, sentence in doubts(segmenters, arguments, batch[0]).items():
                 if kind not in told:
                     told.add(kind)
                     progress.write(f"note: {sentence}", file=sys.stderr)
             inputs = np.stack([picture.resized for picture in batch])
-            masks = segmenter.class_maps(inputs, [picture.size for picture in batch])
-            for picture, mask in zip(batch, masks, strict=True):
-                write(out, picture, mask, len(segmenter.classes))
-                shares = np.bincount(mask.ravel(), minlength=len(segmenter.classes)) / mask.size
-                target = picture.task.target
-                written = f"{target}.png", f"{target}.overlay.jpg" if arguments.overlays else ""
-                size = mask.shape[::-1]
-                table.writerow([picture.task.picture, *written, *size, *shares.round(6)])
-            file.flush()
+            for segmenter in segmenters:
+                found_masks = segmenter.class_maps(inputs, [picture.size for picture in batch])
+                for picture, masks in zip(batch, found_masks, strict=True):
+                    for variant, mask in masks.items():
+                        outputs[variant].add(picture, mask)
             progress.update(len(batch))
     return failed
 
 
-def doubts(segmenter: Segmenter, arguments: argparse.Namespace, loaded: Loaded) -> dict[str, str]:
+def doubts(
+    segmenters: list[Segmenter], arguments: argparse.Namespace, loaded: Loaded
+) -> dict[str, str]:
     """What may be wrong with the mask of a picture: a sentence, by its kind."""
     found, picture = {}, loaded.task.picture
-    times = segmenter.enlarged(loaded.size)
+    times = segmenters[0].enlarged(loaded.size)
     if arguments.scale is not None and not 1 / FAR_SCALE <= times <= FAR_SCALE:
         found["scale"] = (
             f"at --scale {arguments.scale:g} {picture} is {times:.2g} times as large as the "
             "pictures in training; without --scale it is resized as they were"
         )
-    if not segmenter.exact and max(loaded.resized.shape) > segmenter.tile:
-        found["tiles"] = (
-            f"{arguments.variant} may look further than a tile of {picture}, so its tiles overlap "
-            "and are blended, and the mask is not quite that of the picture in one piece; a "
-            "larger --tile avoids it"
-        )
+    for segmenter in segmenters:
+        if not segmenter.exact and max(loaded.resized.shape) > segmenter.tile:
+            found["tiles"] = (
+                f"{segmenter.variants[0]} may look further than a tile of {picture}, so its tiles "
+                "overlap and are blended, and the mask is not quite that of the picture in one "
+                "piece; a larger --tile avoids it"
+            )
     return found
 
 
@@ -282,16 +313,18 @@ def write_classes(path: Path, classes: list[str]) -> None:
             writer.writerow([value, *named])
 
 
-def _scale(text: str) -> float | None:
-    if text == "trained":
-        return None
+def _number(text: str, what: str = "no") -> float:
     try:
         scale = float(text)
     except ValueError:
         scale = 0.0
     if not 0 < scale < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither `trained` nor a number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is {what} number above 0")
     return scale
+
+
+def _scale(text: str) -> float | None:
+    return None if text == "trained" else _number(text, "neither `trained` nor a")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -299,7 +332,13 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m commands.predict", description=__doc__.split("\n")[0]
     )
-    made.add_argument("--variant", required=True, help="a trained variant, such as fcn8s")
+    made.add_argument(
+        "--variant",
+        required=True,
+        action="append",
+        help="a trained variant, such as fcn8s; can be repeated: a frozen backbone runs once for "
+        "all of its variants",
+    )
     made.add_argument("--out", required=True, type=Path, help="folder for the masks")
     made.add_argument(
         "--replace",
@@ -313,6 +352,17 @@ def parser() -> argparse.ArgumentParser:
         default="trained",
         help="scale of the pictures: `trained` (the default) resizes them as in training; 1 keeps "
         "their resolution",
+    )
+    made.add_argument(
+        "--flip",
+        action="store_true",
+        help="see each picture also flipped; takes twice the time, and the mean counts",
+    )
+    made.add_argument(
+        "--scales",
+        type=lambda text: [_number(scale) for scale in text.split(",")],
+        default=[1.0],
+        help="see each picture at several scales, such as 0.75,1,1.25; the mean counts",
     )
     made.add_argument(
         "--tile",

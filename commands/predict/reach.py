@@ -60,13 +60,14 @@ def reach(network: keras.Model) -> int | None:
     picture, as with squeeze-and-excite, or if a layer is of a kind that is not known here.
 
     Args:
-        network: of `heads.network`.
+        network: of `heads.network`; of several heads, the one that looks furthest counts.
     """
-    backbone, head = (layer for layer in network.layers if isinstance(layer, keras.Model))
+    backbone, *heads = (layer for layer in network.layers if isinstance(layer, keras.Model))
     pictures = dict.fromkeys(map(id, backbone.inputs), PICTURE)
-    seen = follow(backbone, pictures)
-    taps = {id(x): seen.get(id(backbone.output[t]), EVERYTHING) for t, x in head.input.items()}
-    far = follow(head, taps).get(id(head.output), EVERYTHING).reach
+    seen, far = follow(backbone, pictures), 0.0
+    for head in heads:
+        taps = {id(x): seen.get(id(backbone.output[t]), EVERYTHING) for t, x in head.input.items()}
+        far = max(far, follow(head, taps).get(id(head.output), EVERYTHING).reach)
     return None if math.isinf(far) else math.ceil(far / COARSEST_STRIDE) * COARSEST_STRIDE
 
 

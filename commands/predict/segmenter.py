@@ -1,15 +1,17 @@
-"""A trained variant on pictures of any size: resized as in training, or as they are, tile by tile.
+"""Trained variants on pictures of any size: resized as in training, or as they are, tile by tile.
 
-    picture -> resized -> network, in tiles if large -> logits -> picture's own size -> class map
+    picture -> resized -> network, in tiles if large -> logits -> picture's own size -> class maps
 
-A network expects objects at the size that they had in training, so by default a picture is resized
-as the pictures that it was trained on.
+Variants whose heads stand on one frozen backbone are one network, in which it runs once. A network
+expects objects at the size that they had in training, so by default a picture is resized as the
+pictures that it was trained on.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import keras
 import numpy as np
 from PIL import Image
 
@@ -18,6 +20,8 @@ from stages.shared.formats import pictures
 from stages.shared.formats.pictures import Size
 from stages.shared.networks import heads, precision
 from stages.shared.networks.families.preprocessing import COARSEST_STRIDE
+from stages.shared.networks.heads import HeadConfig
+from stages.shared.results.averaged import Averaged
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import MODELS_DIR
 from stages.shared.settings.reading import read
@@ -56,13 +60,65 @@ def trained_variants() -> list[str]:
     return sorted(path.parent.name for path in MODELS_DIR.glob("*/head.json"))
 
 
+class Views(NamedTuple):
+    """How a network sees a picture.
+
+    Attributes:
+        scale: of the picture on its way into the network; None for that of the training.
+        flip: whether it is also seen flipped; the mean of the probabilities counts.
+        scales: at which it is seen, times `scale`; the mean counts likewise.
+        tile: side of the largest picture that goes through the network in one piece, in pixels.
+    """
+
+    scale: float | None = None
+    flip: bool = False
+    scales: Sequence[float] = (1.0,)
+    tile: int = TILE
+
+
+# As the pictures that a network was trained on.
+AS_TRAINED = Views()
+
+
+def together(variants: Sequence[str], views: Views = AS_TRAINED) -> list["Segmenter"]:
+    """Segmenters of some variants, one for those that stand on the same frozen backbone.
+
+    Raises:
+        UserError: there is no such variant, they were trained on other classes or pictures of
+            another size, or the tile is too small.
+    """
+    groups: dict[str, list[str]] = {}
+    expected = set()
+    for variant in variants:
+        head = trained(variant)
+        groups.setdefault(head.backbone_weights, []).append(variant)
+        expected.add((tuple(head.classes), head.image_size, head.fit))
+    if len(expected) > 1:
+        raise UserError(
+            "the variants in models/ differ in their classes or in the size of their pictures; "
+            "run `dvc repro`"
+        )
+    return [Segmenter(group, views) for group in groups.values()]
+
+
+def trained(variant: str) -> HeadConfig:
+    """What a trained variant's head is.
+
+    Raises:
+        UserError: there is no such variant.
+    """
+    if variant not in trained_variants():
+        known = ", ".join(trained_variants()) or "none; `dvc repro` trains them"
+        raise UserError(f"{variant!r} is not a trained variant; models/ has {known}")
+    return heads.load_config(MODELS_DIR / variant)
+
+
 class Segmenter:
-    """A trained variant, for pictures of any size.
+    """Trained variants on one backbone, for pictures of any size.
 
     Args:
-        variant: its name.
-        scale: of the pictures on their way into the network; None for that of its training.
-        tile: side of the largest picture that goes through the network in one piece, in pixels.
+        variants: their names.
+        views: how they see a picture.
 
     Attributes:
         classes: their names.
@@ -72,21 +128,23 @@ class Segmenter:
         UserError: there is no such variant, or the tile is too small.
 
     Example:
-        >>> segment = Segmenter("fcn8s")
-        >>> segment(np.zeros((375, 500, 3), "uint8")).shape
+        >>> segment = Segmenter(["fcn16s", "fcn8s"])
+        >>> segment(np.zeros((375, 500, 3), "uint8"))["fcn8s"].shape
         (375, 500)
     """
 
-    def __init__(self, variant: str, scale: float | None = None, tile: int = TILE) -> None:
-        folder = MODELS_DIR / variant
-        if variant not in trained_variants():
-            known = ", ".join(trained_variants()) or "none; `dvc repro` trains them"
-            raise UserError(f"{variant!r} is not a trained variant; models/ has {known}")
-        self.scale, self.head = scale, heads.load_config(folder)
+    def __init__(self, variants: Sequence[str], views: Views = AS_TRAINED) -> None:
+        self.variants, self.views = list(variants), views
+        self.head, *_ = map(trained, variants)
         self.classes = self.head.classes
+        folder, *others = (MODELS_DIR / variant for variant in variants)
         policy = precision.policy(read("precision", Precision))
-        self.network = heads.load_network(folder, policy)
-        far = reach(self.network)
+        network = heads.load_network(folder, policy, others)
+        averages, tile = views.flip or tuple(views.scales) != (1.0,), views.tile
+        far = None if averages else reach(network)
+        self.network: keras.Model | Averaged = network
+        if averages:
+            self.network = Averaged(network, len(self.classes), views.flip, views.scales)
         self.exact = far is not None and 2 * far < tile
         self.margin = far if far is not None and self.exact else BLENDED
         self.core = (tile - 2 * self.margin) // COARSEST_STRIDE * COARSEST_STRIDE
@@ -97,25 +155,25 @@ class Segmenter:
                 f"each side of what is kept; use {2 * self.margin + COARSEST_STRIDE} or more"
             )
 
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
-        """The class map, uint8 (height, width), of a picture, uint8 (height, width, 3)."""
+    def __call__(self, picture: np.ndarray) -> dict[str, np.ndarray]:
+        """By variant, the class map, uint8 (height, width), of a picture, uint8 (..., 3)."""
         return self.class_maps(self.resized(picture)[None], [picture.shape[:2]])[0]
 
     def resized(self, picture: np.ndarray) -> np.ndarray:
         """A picture, uint8 (height, width, 3), at the size at which the network sees it."""
         size = picture.shape[:2]
-        if self.scale is None:
+        if self.views.scale is None:
             wanted = pictures.scaled_size(size, self.head.image_size, self.head.fit)
         else:
-            wanted = tuple(max(1, round(side * self.scale)) for side in size)
+            wanted = tuple(max(1, round(side * self.views.scale)) for side in size)
         return picture if wanted == size else pictures.resize_picture(picture, wanted)
 
     def enlarged(self, picture: Size) -> float:
         """How many times as large as in training objects are in a picture of (height, width)."""
         trained = pictures.scaled_size(picture, self.head.image_size, self.head.fit)
-        return (self.scale or 1.0) * math.sqrt(math.prod(picture) / math.prod(trained))
+        return (self.views.scale or 1.0) * math.sqrt(math.prod(picture) / math.prod(trained))
 
-    def class_maps(self, inputs: np.ndarray, sizes: Sequence[Size]) -> list[np.ndarray]:
+    def class_maps(self, inputs: np.ndarray, sizes: Sequence[Size]) -> list[dict[str, np.ndarray]]:
         """Segment some pictures.
 
         Args:
@@ -123,33 +181,44 @@ class Segmenter:
             sizes: the pictures' own (height, width).
 
         Returns:
-            Class maps of these sizes, uint8 (height, width).
+            Of each picture, by variant, a class map of its size, uint8 (height, width).
         """
         if max(inputs.shape[1:3]) > self.tile:
             return [self._in_tiles(i, size) for i, size in zip(inputs, sizes, strict=True)]
         logits = self.network.predict_on_batch(inputs)
-        return [class_map(*pair) for pair in zip(logits, sizes, strict=True)]
+        return [self._class_maps(*pair) for pair in zip(logits, sizes, strict=True)]
 
-    def _in_tiles(self, picture: np.ndarray, size: Size) -> np.ndarray:
+    def _class_maps(self, logits: np.ndarray, size: Size) -> dict[str, np.ndarray]:
+        """The class maps of the heads, whose logits lie one after the other."""
+        of_heads = np.split(logits, len(self.variants), axis=-1)
+        return {v: class_map(own, size) for v, own in zip(self.variants, of_heads, strict=True)}
+
+    def _in_tiles(self, picture: np.ndarray, size: Size) -> dict[str, np.ndarray]:
         """Segment a picture that is too large for one piece."""
         wanted = picture.shape[:2]
         if not self.exact:
-            return class_map(self._blended(picture), size)
+            return self._class_maps(self._blended(picture), size)
         # The logits of all of it are needed only if they are to be resized.
-        whole = None if size == wanted else np.empty((*wanted, len(self.classes)), np.float32)
-        labels = np.empty(wanted, np.uint8)
+        whole = None if size == wanted else np.empty((*wanted, self._planes), np.float32)
+        labels = {variant: np.empty(wanted, np.uint8) for variant in self.variants}
         for tile in tiles(wanted, self.core, self.margin):
             logits = self.network.predict_on_batch(picture[tile.read][None])[0][tile.inner]
             if whole is None:
-                labels[tile.kept] = logits.argmax(axis=-1)
+                for variant, classes in self._class_maps(logits, logits.shape[:2]).items():
+                    labels[variant][tile.kept] = classes
             else:
                 whole[tile.kept] = logits
-        return labels if whole is None else class_map(whole, size)
+        return labels if whole is None else self._class_maps(whole, size)
+
+    @property
+    def _planes(self) -> int:
+        """Logits of a pixel, of all heads."""
+        return len(self.classes) * len(self.variants)
 
     def _blended(self, picture: np.ndarray) -> np.ndarray:
         """A picture's logits, float32 (height, width, classes): the tiles' mean by `window`."""
         size = picture.shape[:2]
-        logits = np.zeros((*size, len(self.classes)), np.float32)
+        logits = np.zeros((*size, self._planes), np.float32)
         weights = np.zeros((*size, 1), np.float32)
         for tile in tiles(size, self.core, self.margin):
             share = window(tile, size, self.margin)

@@ -1,6 +1,12 @@
 """Section `evaluate` of params.yaml."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from stages.shared.settings.section import Count, Section, Split
+
+Scale = Annotated[float, Field(strict=False, gt=0, le=8)]
 
 
 class Evaluate(Section):
@@ -9,7 +15,12 @@ class Evaluate(Section):
     Attributes:
         split: on which the variants are measured.
         batch_size: pictures that go through the network at once.
+        flip: whether each picture is also seen flipped horizontally, and the mean of the
+            probabilities counts; the backbone then runs once more.
+        scales: of the pictures that are seen, 1 for that of the records; the mean counts likewise.
     """
 
     split: Split
     batch_size: Count
+    flip: bool = False
+    scales: Annotated[list[Scale], Field(min_length=1)] = Field(default=[1.0])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from commands.predict import segmenter
 from commands.predict.reach import reach
-from commands.predict.segmenter import Segmenter, class_map, tiles, window
+from commands.predict.segmenter import Segmenter, Views, class_map, tiles, together, window
 from stages.prepare.sources import demo
 from stages.shared.networks import backbones
 from stages.shared.networks.families.preprocessing import COARSEST_STRIDE
@@ -31,25 +31,85 @@ def drawn(height: int, width: int, seed: int = 0) -> np.ndarray:
 def segment(built_project: Project, monkeypatch):
     """Makes segmenters of the built project's variants."""
     monkeypatch.chdir(built_project.folder)
-    return Segmenter
+    return lambda variant, **views: Segmenter([variant], Views(**views))
+
+
+def only(masks: dict[str, np.ndarray]) -> np.ndarray:
+    """The class map of the one variant."""
+    (mask,) = masks.values()
+    return mask
 
 
 @pytest.mark.parametrize("variant", ["fcn8s", "fcn8s-finetuned"])
 def test_tiles_give_what_the_whole_picture_gives(variant: str, segment):
     picture = drawn(1100, 900)
-    whole = segment(variant, scale=1.0)(picture)
+    whole = only(segment(variant, scale=1.0)(picture))
     in_tiles = segment(variant, scale=1.0, tile=640)
     assert max(picture.shape) > in_tiles.tile
     assert len(np.unique(whole)) > 1
-    assert (in_tiles(picture) == whole).mean() >= 0.9999
+    assert (only(in_tiles(picture)) == whole).mean() >= 0.9999
 
 
 def test_tiles_and_another_scale_go_together(segment):
     picture = drawn(700, 1400)
-    whole = segment("fcn8s", scale=0.6)(picture)
+    whole = only(segment("fcn8s", scale=0.6)(picture))
     in_tiles = segment("fcn8s", scale=0.6, tile=640)
     assert whole.shape == (700, 1400)
-    assert (in_tiles(picture) == whole).mean() >= 0.999
+    assert (only(in_tiles(picture)) == whole).mean() >= 0.999
+
+
+FROZEN = ["fcn32s", "fcn16s", "fcn8s"]
+
+
+def test_variants_on_one_frozen_backbone_are_one_network_and_give_what_each_gives(segment):
+    (frozen,) = together(FROZEN)
+    names = [layer.name for layer in frozen.network.layers]
+    assert names.count("vgg19") == 1
+    picture = drawn(100, 50)
+    masks = frozen(picture)
+    assert list(masks) == FROZEN
+    for variant, mask in masks.items():
+        np.testing.assert_array_equal(mask, only(segment(variant)(picture)))
+
+
+def test_a_backbone_that_fine_tuning_changed_is_run_by_itself(segment):
+    shared, own = (
+        backbones.load_config(folder).weights
+        for folder in (Path("models/vgg19"), Path("models/fcn8s-finetuned/backbone"))
+    )
+    tuned = "fcn8s-finetuned"
+    # One that no epoch made better is still that of the heads.
+    expected = [[*FROZEN, tuned]] if own == shared else [FROZEN, [tuned]]
+    assert [segmenter.variants for segmenter in together([*FROZEN, tuned])] == expected
+
+
+def test_several_variants_of_a_large_picture_go_through_the_same_tiles(segment):
+    picture = drawn(1100, 900)
+    for scale in (1.0, 0.9):
+        in_tiles = Segmenter(FROZEN, Views(scale=scale, tile=640))(picture)
+        for variant in FROZEN:
+            whole = only(segment(variant, scale=scale)(picture))
+            assert (in_tiles[variant] == whole).mean() >= 0.999
+
+
+def test_flips_and_scales_count_as_the_mean_of_their_probabilities(segment):
+    """The oracle sees the picture four times by the plain segmenter's network."""
+    picture = drawn(64, 64)
+    network = segment("fcn8s").network
+    expected = np.zeros((64, 64, len(demo.CLASSES)))
+    for side in (64, 96):
+        image = np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR))
+        for turned, back in ((image, lambda x: x), (np.fliplr(image), np.fliplr)):
+            logits = back(network.predict_on_batch(turned[None])[0])
+            planes = [
+                np.asarray(Image.fromarray(plane).resize((64, 64), Image.Resampling.BILINEAR))
+                for plane in np.moveaxis(np.ascontiguousarray(logits), -1, 0)
+            ]
+            odds = np.exp(np.stack(planes, axis=-1).astype(np.float64))
+            expected += odds / odds.sum(axis=-1, keepdims=True)
+    seen = only(segment("fcn8s", flip=True, scales=[1.0, 1.5])(picture))
+    assert (seen == expected.argmax(axis=-1)).mean() >= 0.999
+    assert (seen != only(segment("fcn8s")(picture))).any()
 
 
 @pytest.mark.parametrize("size", [(64, 64), (1000, 700), (129, 4096)], ids=str)
@@ -81,7 +141,7 @@ def test_blended_tiles_give_nearly_what_the_whole_picture_gives(segment):
     picture, whole = drawn(1100, 900), segment("fcn8s", scale=1.0)
     blended = segment("fcn8s", scale=1.0, tile=640)
     blended.exact = False
-    assert (blended(picture) == whole(picture)).mean() >= 0.97
+    assert (only(blended(picture)) == only(whole(picture))).mean() >= 0.97
 
 
 def test_a_tile_that_is_smaller_than_what_the_network_sees_is_refused(segment):
@@ -212,7 +272,7 @@ def test_a_folder_of_pictures_becomes_masks_of_their_sizes(
     classes = rows(out / "classes.csv")
     assert [row["class"] for row in classes] == list(demo.CLASSES)
     monkeypatch.chdir(built_project.folder)
-    made = Segmenter("fcn8s")
+    made = Segmenter(["fcn8s"])
     shares = {row["picture"]: row for row in rows(out / "shares.csv")}
     assert len(shares) == len(SIZES)
     for name, size in SIZES.items():
@@ -224,7 +284,8 @@ def test_a_folder_of_pictures_becomes_masks_of_their_sizes(
             palette = np.array(mask.getpalette()).reshape(-1, 3)
             np.testing.assert_array_equal(palette[: len(classes)], colours(len(classes)))
             if not name.startswith("turned"):
-                np.testing.assert_array_equal(labels, made(np.asarray(picture.convert("RGB"))))
+                masks = made(np.asarray(picture.convert("RGB")))
+                np.testing.assert_array_equal(labels, only(masks))
         with Image.open(out / f"{stem}.overlay.jpg") as overlay:
             assert overlay.size == size
         row = shares[str(pictures / name)]
@@ -233,13 +294,29 @@ def test_a_folder_of_pictures_becomes_masks_of_their_sizes(
             assert float(row[class_name]) == pytest.approx((labels == index).mean(), abs=1e-6)
 
 
+def test_several_variants_get_a_folder_each(built_project: Project, pictures: Path, tmp_path: Path):
+    names = ["fcn32s", "fcn8s", "fcn8s-finetuned"]
+    chosen = [argument for name in names for argument in ("--variant", name)]
+    given = [str(pictures / name) for name in ("a.png", "broken.jpg", "turned.png")]
+    out = tmp_path / "all"
+    done = built_project.command("predict", *chosen, "--out", str(out), *given, check=False)
+    assert done.stderr.count("broken.jpg") == 1
+    assert "2 of 3 pictures segmented" in done.stdout
+    assert sorted(path.name for path in out.iterdir()) == names
+    for name in names:
+        alone = tmp_path / name
+        built_project.command("predict", "--variant", name, "--out", str(alone), given[0], given[2])
+        for file in ("a.png", "turned.png", "shares.csv", "classes.csv"):
+            assert (out / name / file).read_bytes() == (alone / file).read_bytes()
+
+
 def test_a_picture_is_turned_as_its_exif_says(
     built_project: Project, pictures: Path, tmp_path: Path, monkeypatch
 ):
     picture = str(pictures / "turned.png")
     built_project.command("predict", "--variant", "fcn32s", "--out", str(tmp_path), picture)
     monkeypatch.chdir(built_project.folder)
-    expected = Segmenter("fcn32s")(np.rot90(drawn(50, 100, 5), -1).copy())
+    expected = only(Segmenter(["fcn32s"])(np.rot90(drawn(50, 100, 5), -1).copy()))
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "turned.png")), expected)
 
 

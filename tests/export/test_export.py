@@ -14,7 +14,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from commands.predict.segmenter import Segmenter
+from commands.predict.segmenter import Segmenter, Views
 from stages.export import formats, stage
 from stages.export.card import Card, model_card
 from stages.prepare.sources import demo
@@ -43,8 +43,10 @@ def exported(built_project: Project, monkeypatch) -> Path:
 @pytest.fixture
 def expected(exported: Path) -> dict[tuple[int, int], np.ndarray]:
     """The pipeline's class maps."""
-    segment = Segmenter("fcn32s", scale=1.0)
-    maps = {size: np.stack([segment(picture) for picture in pictures(size)]) for size in SIZES}
+    segment = Segmenter(["fcn32s"], Views(scale=1.0))
+    maps = {
+        size: np.stack([segment(picture)["fcn32s"] for picture in pictures(size)]) for size in SIZES
+    }
     assert all(len(np.unique(found)) > 1 for found in maps.values())
     return maps
 
@@ -159,7 +161,7 @@ def test_weights_are_replaced_whatever_their_order_in_the_graph():
 def test_the_model_card_tells_what_the_files_hold(exported: Path, built_project: Project):
     card = (exported / "README.md").read_text(encoding="utf-8")
     metrics = json.loads(Path("reports/fcn32s/metrics.json").read_text())
-    network: keras.Model = Segmenter("fcn32s").network
+    network: keras.Model = Segmenter(["fcn32s"]).network
     for words in (
         "# fcn32s\n",
         f"{network.count_params():,} parameters",
@@ -224,9 +226,9 @@ def test_onnx_names_its_axes_and_the_classes(exported: Path):
 
 def class_map_as_trained(picture: np.ndarray) -> np.ndarray:
     """The pipeline's class map of a picture, at the size at which the network sees it."""
-    segment = Segmenter("fcn32s")
+    segment = Segmenter(["fcn32s"])
     resized = segment.resized(picture)
-    return segment.class_maps(resized[None], [resized.shape[:2]])[0]
+    return segment.class_maps(resized[None], [resized.shape[:2]])[0]["fcn32s"]
 
 
 def test_the_model_registry_hands_out_a_registered_version(project: Project):

@@ -64,7 +64,7 @@ READERS: dict[str, list[Callable[[], object]]] = {
     ],
     "models/fcn8s/backbone/backbone.weights.h5": [
         lambda: train.train("fcn8s-finetuned"),
-        lambda: Segmenter("fcn8s"),
+        lambda: Segmenter(["fcn8s"]),
         lambda: export.export("fcn8s"),
     ],
     "data/features/vgg19/features.json": [
@@ -78,16 +78,16 @@ READERS: dict[str, list[Callable[[], object]]] = {
     "models/fcn16s/head.json": [
         lambda: train.train("fcn8s"),
         lambda: evaluate.evaluate("fcn16s"),
-        lambda: Segmenter("fcn16s"),
+        lambda: Segmenter(["fcn16s"]),
     ],
     "models/fcn16s/head.weights.h5": [
         lambda: train.train("fcn8s"),
         lambda: evaluate.evaluate("fcn16s"),
-        lambda: Segmenter("fcn16s"),
+        lambda: Segmenter(["fcn16s"]),
     ],
     "models/fcn8s-finetuned/backbone/backbone.weights.h5": [
         lambda: evaluate.evaluate("fcn8s-finetuned"),
-        lambda: Segmenter("fcn8s-finetuned"),
+        lambda: Segmenter(["fcn8s-finetuned"]),
     ],
     "data/evaluation/fcn8s/summary.json": [compare.compare],
     "data/evaluation/fcn8s/predictions.tfrecord": [compare.compare],
@@ -178,7 +178,7 @@ def test_features_of_another_backbone_are_refused(in_project: Project):
         UserError, match="models/fcn32s/ has another backbone than data/features/vgg19/"
     ):
         train.train("fcn16s")
-    for read in (lambda: Segmenter("fcn32s"), lambda: export.export("fcn32s")):
+    for read in (lambda: Segmenter(["fcn32s"]), lambda: export.export("fcn32s")):
         with pytest.raises(UserError, match="fcn32s/ was trained on another backbone than that"):
             read()
 

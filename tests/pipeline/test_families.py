@@ -46,4 +46,4 @@ def test_a_network_goes_from_records_to_an_export(network: str, in_project: Proj
             frozen,
         )
         picture = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
-        assert Segmenter(name)(picture).shape == (50, 70)
+        assert Segmenter([name])(picture)[name].shape == (50, 70)

@@ -1,6 +1,6 @@
 """Heads: a decoder on a backbone's taps, from activations to logits of the picture's size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -101,16 +101,18 @@ def build(
     return keras.Model(inputs, logits, name=f"{config.decoder}_{config.stride}s")
 
 
-def network(backbone: keras.Model, head: keras.Model) -> keras.Model:
+def network(backbone: keras.Model, head: keras.Model, *others: keras.Model) -> keras.Model:
     """The whole network.
 
     Args:
         backbone: from `backbones`.
         head: from `build`, its logits not cut.
+        others: more heads, for which the backbone runs once.
 
     Returns:
         A model of pictures, (batch, height, width, 3) RGB from 0 to 255, any height and width, to
-        logits, float32 (batch, height, width, classes).
+        logits, float32 (batch, height, width, classes), of several heads one after the other along
+        the last axis.
 
     Example:
         >>> fcn8s = network(backbones.load(Path("models/vgg19")), load(Path("models/fcn8s")))
@@ -119,8 +121,12 @@ def network(backbone: keras.Model, head: keras.Model) -> keras.Model:
     """
     pictures = keras.Input((None, None, 3), name="pictures")
     taps = backbone(pictures)
-    logits = head({tap: taps[tap] for tap in head.input})
-    return keras.Model(pictures, CropLike(name="crop")(logits, pictures))
+    for number, other in enumerate(others, start=1):
+        # Two heads of one decoder and stride have one name.
+        other.name = f"{other.name}_{number}"
+    logits = [each({tap: taps[tap] for tap in each.input}) for each in (head, *others)]
+    joined = layers.Concatenate(name="heads")(logits) if others else logits[0]
+    return keras.Model(pictures, CropLike(name="crop")(joined, pictures))
 
 
 def projections(head: keras.Model) -> dict[str, Projection]:
@@ -187,16 +193,22 @@ def load_config(folder: Path) -> HeadConfig:
     return HeadConfig.read(folder / CONFIG_FILE)
 
 
-def load_network(folder: Path, dtype: str = "float32") -> keras.Model:
+def load_network(folder: Path, dtype: str = "float32", others: Sequence[Path] = ()) -> keras.Model:
     """Build a stored variant as one network (see `network`), under a Keras dtype policy.
+
+    Args:
+        folder: of the variant.
+        dtype: Keras dtype policy.
+        others: folders of variants whose heads stand on the same backbone.
 
     Raises:
         UserError: a file is damaged, or its head was trained on another backbone.
     """
     own = folder / BACKBONE_FOLDER
-    if load_config(folder).backbone_weights != backbones.load_config(own).weights:
-        raise UserError(
-            f"{folder}/ was trained on another backbone than that in {own}/; `dvc repro` trains "
-            "it again"
-        )
-    return network(backbones.load(own, dtype), load(folder))
+    for path in (folder, *others):
+        if load_config(path).backbone_weights != backbones.load_config(own).weights:
+            raise UserError(
+                f"{path}/ was trained on another backbone than that in {own}/; `dvc repro` trains "
+                "it again"
+            )
+    return network(backbones.load(own, dtype), *map(load, (folder, *others)))

@@ -1,0 +1,63 @@
+"""A network's mean over a picture's flip and several scales of it (test-time augmentation)."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from PIL import Image
+
+# The smallest probability that a mean is taken for, so that its logarithm is finite.
+SMALLEST = 1e-7
+
+
+class Averaged:
+    """A network that sees each picture several times; the mean of the probabilities counts.
+
+    Args:
+        network: of pictures, uint8 (batch, height, width, 3), to logits, float32 (batch, height,
+            width, n * classes): those of n heads, one after the other.
+        classes: of a head.
+        flip: whether it also sees the pictures flipped horizontally.
+        scales: of the pictures that it sees, 1 for their own size.
+    """
+
+    def __init__(
+        self, network: keras.Model, classes: int, flip: bool, scales: Sequence[float]
+    ) -> None:
+        self.network, self.classes, self.flip, self.scales = network, classes, flip, scales
+
+    def predict_on_batch(self, pictures: np.ndarray) -> np.ndarray:
+        """Logits, of the network's shape: logarithms of the mean probabilities."""
+        height, width = pictures.shape[1:3]
+        total: np.ndarray | float = 0.0
+        for scale in self.scales:
+            size = max(1, round(height * scale)), max(1, round(width * scale))
+            seen = pictures
+            if size != (height, width):
+                seen = np.stack([resized(picture, size) for picture in pictures])
+            for step in (1, -1) if self.flip else (1,):
+                logits = self.network.predict_on_batch(seen[:, :, ::step])[:, :, ::step]
+                if size != (height, width):
+                    logits = np.stack([resized_planes(one, (height, width)) for one in logits])
+                total = total + probabilities(logits, self.classes)
+        mean = total / (len(self.scales) * (1 + self.flip))
+        return np.log(np.maximum(mean, SMALLEST))
+
+
+def probabilities(logits: np.ndarray, classes: int) -> np.ndarray:
+    """Softmax over each run of `classes` along the last axis."""
+    runs = logits.reshape(*logits.shape[:-1], -1, classes)
+    exponentials = np.exp(runs - runs.max(axis=-1, keepdims=True))
+    return (exponentials / exponentials.sum(axis=-1, keepdims=True)).reshape(logits.shape)
+
+
+def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture, uint8 (height, width, 3), or a plane, float32 (height, width), at another size."""
+    height, width = size
+    made = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(made)
+
+
+def resized_planes(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Logits, float32 (height, width, classes), at another size."""
+    return np.stack([resized(plane, size) for plane in np.moveaxis(planes, -1, 0)], axis=-1)
