@@ -7,10 +7,12 @@ It listens on localhost only and sends nothing to other machines.
 
 import argparse
 import html
+import json
 import os
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,14 @@ import gradio as gr
 import numpy as np
 
 from commands.arguments import count
-from commands.predict.segmenter import Segmenter, trained_variants
+from commands.predict.segmenter import Segmenter, together, trained_variants
 from stages.shared.formats import pictures
 from stages.shared.formats.pictures import BadPictureError
 from stages.shared.results.overlay import hex_colours, overlay
 from stages.shared.results.pages import render
 from stages.shared.results.variants import variant_names
 from stages.shared.runtime.errors import UserError
+from stages.shared.runtime.paths import REPORTS_DIR
 
 ADDRESS = "127.0.0.1"
 OPACITY = 0.5
@@ -34,8 +37,15 @@ INTRODUCTION = "# Segmentation\nDrop a picture, and every trained variant segmen
 MEANING = (
     "A share is of the picture's pixels. The time is that of one pass: resizing the picture for "
     "the network, the network itself, and a class for each pixel of the picture. A first pass, "
-    "which compiles the network, and reading the file are not counted."
+    "which compiles the network, and reading the file are not counted. Variants with one frozen "
+    "backbone share a pass, whose time is that of all of them."
 )
+# Of metrics.json: a title, and how the value is shown.
+FACTS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "mean_iou": ("Mean IoU", "{:.4f}".format),
+    "parameters": ("Parameters", "{:,}".format),
+    "gflop": ("GFLOP, at the size of training", "{:.3g}".format),
+}
 # Gradio's own semi-bold file of this font lacks the Latin letters, so headings are bold.
 THEME = gr.themes.Default(
     primary_hue="slate",
@@ -45,8 +55,8 @@ CSS_FILE = Path(__file__).with_name("app.css")
 CLASSES_TEMPLATE = Path(__file__).with_name("classes.html.j2")
 
 
-def load_segmenters() -> dict[str, Segmenter]:
-    """Every trained variant by name, the coarsest stride first.
+def load_segmenters() -> list[Segmenter]:
+    """Segmenters of all trained variants, the coarsest stride first.
 
     Raises:
         UserError: none is trained, or they were trained on different classes.
@@ -56,49 +66,66 @@ def load_segmenters() -> dict[str, Segmenter]:
         raise UserError("no variant is trained yet; `dvc repro` trains them")
     order = variant_names()
     trained.sort(key=lambda name: order.index(name) if name in order else len(order))
-    segmenters = {name: Segmenter(name) for name in trained}
-    if len({tuple(segmenter.classes) for segmenter in segmenters.values()}) > 1:
-        raise UserError("the variants in models/ differ in their classes; run `dvc repro`")
-    return segmenters
+    return together(trained)
 
 
-def timed(segmenter: Segmenter, picture: np.ndarray) -> tuple[np.ndarray, float]:
+def timed(segmenter: Segmenter, picture: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
     """Segment a picture, uint8 (height, width, 3), once the network is ready for its size.
 
     Returns:
-        The class map, uint8 (height, width), and the time that it took, in seconds.
+        By variant the class map, uint8 (height, width), and the time that all took, in seconds.
     """
     resized = segmenter.resized(picture)
     # Keras compiles a network in its first call for a size.
     segmenter.class_maps(resized[None], [resized.shape[:2]])
     start = time.perf_counter()
-    mask = segmenter(picture)
-    return mask, time.perf_counter() - start
+    masks = segmenter(picture)
+    return masks, time.perf_counter() - start
 
 
-def class_table(classes: list[str], shares: dict[str, np.ndarray], times: dict[str, float]) -> str:
-    """The legend as HTML: a row for each class, a column for each variant.
+def class_table(
+    classes: list[str],
+    shares: dict[str, np.ndarray],
+    times: dict[str, float],
+    facts: dict[str, dict[str, str]],
+) -> str:
+    """The legend as HTML: a row for each class and fact, a column for each variant.
 
     Args:
         classes: their names.
         shares: of the classes among the pixels, float (classes,), by variant.
         times: in seconds, by variant.
+        facts: of `facts`, by variant.
     """
     rows = [
         (name, colour, [f"{share[label]:.1%}" for share in shares.values()])
         for label, (name, colour) in enumerate(zip(classes, hex_colours(len(classes)), strict=True))
     ]
-    return render(CLASSES_TEMPLATE, rows=rows, times=times)
+    return render(CLASSES_TEMPLATE, rows=rows, times=times, facts=facts)
 
 
-def page(segmenters: dict[str, Segmenter], max_megabytes: int) -> gr.Blocks:
+def measured(variants: Iterable[str]) -> dict[str, dict[str, str]]:
+    """What metrics.json says of some variants: by title, a text for each variant."""
+    found: dict[str, dict[str, Any]] = {}
+    for variant in variants:
+        path = REPORTS_DIR / variant / "metrics.json"
+        found[variant] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {
+        title: {v: show(m[key]) if key in m else "-" for v, m in found.items()}
+        for key, (title, show) in FACTS.items()
+    }
+
+
+def page(segmenters: list[Segmenter], max_megabytes: int) -> gr.Blocks:
     """The page, ready to be launched.
 
     Args:
-        segmenters: the variants by name.
+        segmenters: of the variants.
         max_megabytes: size of the largest file, as the page says; `serve` refuses larger ones.
     """
-    classes = next(iter(segmenters.values())).classes
+    classes = segmenters[0].classes
+    variants = [variant for segmenter in segmenters for variant in segmenter.variants]
+    facts = measured(variants)
 
     def segment(path: str, opacity: float) -> list[Any]:
         name = Path(path).name
@@ -110,16 +137,18 @@ def page(segmenters: dict[str, Segmenter], max_megabytes: int) -> gr.Blocks:
         scale = min(1, MOST_SHOWN / max(height, width))
         shown_size = max(1, round(height * scale)), max(1, round(width * scale))
         masks, shares, times = [], {}, {}
-        for variant, segmenter in segmenters.items():
-            mask, times[variant] = timed(segmenter, picture)
-            shares[variant] = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
-            shown, shown_mask = pictures.resize(picture, mask, shown_size)
-            masks.append(shown_mask)
+        for segmenter in segmenters:
+            found, seconds = timed(segmenter, picture)
+            for variant, mask in found.items():
+                times[variant] = seconds
+                shares[variant] = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
+                shown, shown_mask = pictures.resize(picture, mask, shown_size)
+                masks.append(shown_mask)
         return [
             (shown, masks),
             gr.Column(visible=True),
             gr.Image(shown, label=f"{name}, {width} x {height}"),
-            class_table(classes, shares, times),
+            class_table(classes, shares, times, facts),
             *lay_over((shown, masks), opacity),
         ]
 
@@ -144,7 +173,7 @@ def page(segmenters: dict[str, Segmenter], max_megabytes: int) -> gr.Blocks:
                         buttons=["download", "fullscreen"],
                         elem_classes="shown",
                     )
-                    for name in ("Picture", *segmenters)
+                    for name in ("Picture", *variants)
                 )
             table = gr.HTML(elem_classes="classes", apply_default_css=False)
             gr.Markdown(MEANING)

@@ -55,6 +55,11 @@ def iou_by_class(iou: dict[str, dict[str, float | None]]) -> Spec:
     return _filled("iou_bars", rows, "class", "iou", y_label="IoU")
 
 
+def cost(rows: Rows) -> Spec:
+    """Mean IoU over GFLOP: a point a variant, from rows as cost.csv has them."""
+    return _filled("cost", rows, "gflop", "mean_iou", x_label="GFLOP", y_label="mean IoU") | FLUID
+
+
 def confusion(rows: Rows) -> Spec:
     """A confusion matrix as shares of the true class, from the rows of confusion.csv."""
     spec = _filled("confusion_counts", rows, "predicted", "truth")

@@ -24,7 +24,7 @@ from stages.shared.results import predicted, scores
 from stages.shared.results.overlay import hex_colours, overlay
 from stages.shared.results.pages import render
 from stages.shared.results.predicted import Predicted
-from stages.shared.results.variants import variant_names
+from stages.shared.results.variants import seconds_of, variant_names
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import bar, size
 from stages.shared.runtime.errors import UserError
@@ -48,6 +48,15 @@ MEASURES: dict[str, tuple[str, Callable[[Iterable[float]], float]]] = {
     "frequency_weighted_iou": ("frequency-weighted IoU", max),
     "loss": ("loss", min),
 }
+# What a variant takes, beside what it gives: titles of columns.
+COSTS = (
+    "mean IoU",
+    "million parameters",
+    "GFLOP a picture",
+    "MB of features a picture",
+    "features, s",
+    "training, s",
+)
 
 # Of each variant, by name: the mean IoU of one picture, None where none of its pixels counts.
 PictureIou = dict[str, float | None]
@@ -262,6 +271,14 @@ def page(results: Results, cards: list[dict[str, Any]]) -> str:
         classes=list(zip(dataset.classes, hex_colours(len(dataset.classes)), strict=True)),
         measures=[*(title for title, _ in MEASURES.values()), "best epoch"],
         metrics=metrics_table(results),
+        costs=COSTS,
+        cost=cost_table(results),
+        cost_chart=charts.cost(
+            [
+                {"variant": name, "mean_iou": s.mean_iou, **s.cost.model_dump()}
+                for name, s in results.summaries.items()
+            ]
+        ),
         iou=iou_table(results),
         curves={
             title: charts.learning_curves(histories, key, title)
@@ -290,6 +307,18 @@ def kept_epoch(summary: Summary) -> Cell:
     """The epoch whose weights are kept, of how many; 0 is the start."""
     start = "" if summary.best_epoch else " (the start)"
     return Cell(f"{summary.best_epoch}{start} of {len(summary.history) - 1}", False)
+
+
+def cost_table(results: Results) -> dict[str, list[Cell]]:
+    """A row for each variant, a cell for each of `COSTS`."""
+    rows = {}
+    for name, summary in results.summaries.items():
+        cost, took = summary.cost, seconds_of(name)
+        stored = "-" if cost.feature_bytes is None else f"{cost.feature_bytes / 1e6:.3f}"
+        shown = (f"{summary.mean_iou:.4f}", f"{cost.parameters / 1e6:.2f}", f"{cost.gflop:.3g}")
+        times = ("-" if seconds is None else f"{seconds:.1f}" for seconds in took)
+        rows[name] = [Cell(text, False) for text in (*shown, stored, *times)]
+    return rows
 
 
 def iou_table(results: Results) -> dict[str, list[Cell]]:

@@ -1,6 +1,6 @@
 """Stage `compare`: all variants side by side, in reports/comparison/.
 
-data/evaluation/, data/records/ -> curves.csv, iou.csv, learning_curves.png, pictures/*.png
+data/evaluation/, data/records/ -> {curves,iou,cost}.csv, learning_curves.png, pictures/*.png
 """
 
 import csv
@@ -20,7 +20,7 @@ from stages.shared.records.shards import spaced
 from stages.shared.results import predicted, scores
 from stages.shared.results.overlay import colours, overlay, save
 from stages.shared.results.predicted import PANELS, Predicted
-from stages.shared.results.variants import variant_names
+from stages.shared.results.variants import seconds_of, variant_names
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import counted
 from stages.shared.runtime.paths import EVALUATION_DIR, MODELS_DIR, REPORTS_DIR
@@ -28,7 +28,7 @@ from stages.shared.settings.reading import read
 from stages.shared.settings.section import Split
 
 COMPARISON_DIR = REPORTS_DIR / "comparison"
-OUTS = ("curves.csv", "iou.csv", "learning_curves.png", "pictures")
+OUTS = ("curves.csv", "iou.csv", "cost.csv", "learning_curves.png", "pictures")
 PANEL_INCHES = 2.6
 # Classes that the printed table has a column for.
 MOST_COLUMNS = 8
@@ -48,7 +48,7 @@ def compare() -> str:
     predicted.require_same(summaries, dataset, split)
     note_former_variants(set(summaries))
     with outputs.writing(*(COMPARISON_DIR / out for out in OUTS)) as staging:
-        curves, iou, figure, folder = (COMPARISON_DIR / out for out in OUTS)
+        curves, iou, cost, figure, folder = (COMPARISON_DIR / out for out in OUTS)
         write_rows(
             staging.file(curves),
             ({"variant": name, **row} for name, s in summaries.items() for row in s.history),
@@ -59,6 +59,13 @@ def compare() -> str:
                 {"variant": name, "class": class_name, "iou": value}
                 for name, s in summaries.items()
                 for class_name, value in s.iou.items()
+            ),
+        )
+        write_rows(
+            staging.file(cost),
+            (
+                {"variant": name, "mean_iou": round(s.mean_iou, 5), **s.cost.model_dump()}
+                for name, s in summaries.items()
             ),
         )
         save(learning_curves(summaries), staging.file(figure))
@@ -74,15 +81,21 @@ def compare() -> str:
 
 
 def table(summaries: dict[str, Summary]) -> str:
-    """The variants' IoU in percent, the best first; each class's where there are few."""
+    """The variants' IoU in percent, the best first; each class's where there are few.
+
+    What it took comes last: GFLOP for a picture, and seconds for the features and the training.
+    """
     classes = list(next(iter(summaries.values())).iou)
     shown = classes if len(classes) <= MOST_COLUMNS else []
-    rows = [["%", "mean IoU", *shown]]
+    rows = [["%", "mean IoU", *shown, "GFLOP", "seconds"]]
     best_first = sorted(summaries, key=lambda name: summaries[name].mean_iou, reverse=True)
     for name in best_first:
         iou = summaries[name].iou
         values = [summaries[name].mean_iou, *(iou[class_name] for class_name in shown)]
-        rows.append([name, *("-" if value is None else f"{value:.1%}"[:-1] for value in values)])
+        percent = ["-" if value is None else f"{value:.1%}"[:-1] for value in values]
+        took = seconds_of(name)
+        seconds = "-" if None in took else f"{sum(filter(None, took)):.1f}"
+        rows.append([name, *percent, f"{summaries[name].cost.gflop:.3g}", seconds])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows

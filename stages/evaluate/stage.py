@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,13 +21,14 @@ from keras import ops
 
 from stages.evaluate.settings import Evaluate
 from stages.shared.formats import predictions
-from stages.shared.formats.features import FeatureReader, Features
-from stages.shared.formats.predictions import Summary
+from stages.shared.formats.features import FeatureReader, Features, tap_bytes
+from stages.shared.formats.predictions import Cost, Summary
 from stages.shared.networks import heads, precision
 from stages.shared.networks.stored import on_stored
 from stages.shared.records.dataset import IGNORED, Dataset
 from stages.shared.records.shards import PictureReader
-from stages.shared.results import scores
+from stages.shared.results import cost, scores
+from stages.shared.results.averaged import Averaged
 from stages.shared.results.scores import Scores
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import bar, counted
@@ -41,8 +43,7 @@ class Measurement:
 
     Args:
         name: the variant.
-        split: `train`, `validation` or `test`.
-        batch_size: pictures at once.
+        settings: the split, pictures at once, and how often each is seen.
 
     Attributes:
         classes: their names.
@@ -50,10 +51,14 @@ class Measurement:
         loss: cross-entropy, summed over the pixels that count, so far.
     """
 
-    def __init__(self, name: str, split: str, batch_size: int) -> None:
-        self.name, self.batch_size = name, batch_size
+    def __init__(self, name: str, settings: Evaluate) -> None:
+        self.name, self.batch_size = name, settings.batch_size
         self.classes = heads.load_config(MODELS_DIR / name).classes
-        self.model, self.reader = model_and_reader(name, split)
+        averages = settings.flip or settings.scales != [1.0]
+        network, self.reader = model_and_reader(name, settings.split, whole=averages)
+        self.model: keras.Model | Averaged = network
+        if averages:
+            self.model = Averaged(network, len(self.classes), settings.flip, settings.scales)
         self.confusion = np.zeros((len(self.classes), len(self.classes)), np.int64)
         self.loss = 0.0
 
@@ -63,7 +68,8 @@ class Measurement:
         with bar(f"evaluate {self.name}", pictures) as progress:
             for start in range(0, pictures, self.batch_size):
                 indices = np.arange(start, min(start + self.batch_size, pictures))
-                inputs, masks = self.reader.take(indices)
+                taken: tuple[Any, np.ndarray] = self.reader.take(indices)
+                inputs, masks = taken
                 logits = self.model.predict_on_batch(inputs)
                 truth = np.where(masks == IGNORED, 0, masks)
                 losses = ops.sparse_categorical_crossentropy(truth, logits, from_logits=True)
@@ -75,8 +81,15 @@ class Measurement:
                 yield from predicted
 
 
-def model_and_reader(name: str, split: str) -> tuple[keras.Model, FeatureReader | PictureReader]:
-    """A variant's model and a reader of its inputs: pictures if it has its own backbone.
+def model_and_reader(
+    name: str, split: str, whole: bool = False
+) -> tuple[keras.Model, FeatureReader | PictureReader]:
+    """A variant's model and a reader of its inputs: features, if it has a frozen backbone.
+
+    Args:
+        name: of the variant.
+        split: to read.
+        whole: whether it is the whole network, which reads pictures, in any case.
 
     Raises:
         UserError: a file is damaged, or the variant does not match its inputs.
@@ -88,13 +101,28 @@ def model_and_reader(name: str, split: str) -> tuple[keras.Model, FeatureReader 
             f"{folder}/ has the classes {', '.join(head.classes)}, data/records/ has "
             f"{', '.join(dataset.classes)}; `dvc repro` trains it again"
         )
-    if not head.frozen:
+    if whole or not head.frozen:
         return heads.load_network(folder, policy), PictureReader(dataset, split)
     features = Features.load(head.backbone)
     features.require_backbone(head.backbone_weights, folder)
     model = heads.load(folder, features.image_size)
     stored = FEATURES_DIR / head.backbone
     return on_stored(model), FeatureReader(stored, features, split, list(model.input))
+
+
+def cost_of(name: str) -> Cost:
+    """What a variant takes for a picture of the records.
+
+    Its own backbone has the layers of the one that the features are of.
+    """
+    config = heads.load_config(MODELS_DIR / name)
+    features, head = Features.load(config.backbone), heads.build(config)
+    shapes = {tap: features.taps[tap].shape for tap in config.channels}
+    return Cost(
+        parameters=features.parameters + head.count_params(),
+        gflop=float(f"{(features.flop + cost.flop(head, shapes)) / 1e9:.4g}"),
+        feature_bytes=tap_bytes(shapes.values()) if config.frozen else None,
+    )
 
 
 def evaluate(name: str) -> str:
@@ -104,7 +132,7 @@ def evaluate(name: str) -> str:
         UserError: as `model_and_reader`.
     """
     settings = read("evaluate", Evaluate)
-    measurement = Measurement(name, settings.split, settings.batch_size)
+    measurement = Measurement(name, settings)
     out, reports = EVALUATION_DIR / name, REPORTS_DIR / name
     metrics_file, confusion_file = reports / "metrics.json", reports / "confusion.csv"
     with outputs.writing(out, metrics_file, confusion_file) as staging:
@@ -117,12 +145,13 @@ def evaluate(name: str) -> str:
             split=settings.split,
             records=Dataset.load().digest,
             predictions=digest,
+            cost=cost_of(name),
             iou=iou,
             history=read_history(name),
         )
         summary.write(folder / predictions.SUMMARY_FILE)
         loss = measurement.loss / confusion.sum()
-        write_metrics(staging.file(metrics_file), loss, result, iou)
+        write_metrics(staging.file(metrics_file), loss, result, summary.cost, iou)
         write_confusion(staging.file(confusion_file), confusion, classes)
     return (
         f"{name}: mean IoU {result.mean_iou:.1%}, pixel accuracy {result.pixel_accuracy:.1%} on "
@@ -130,12 +159,13 @@ def evaluate(name: str) -> str:
     )
 
 
-def write_metrics(path: Path, loss: float, result: Scores, iou: dict[str, float | None]) -> None:
+def write_metrics(
+    path: Path, loss: float, result: Scores, cost: Cost, iou: dict[str, float | None]
+) -> None:
     """Write metrics.json: one row of `dvc metrics show`."""
-    metrics = {"loss": _rounded(loss)} | {
-        key: _rounded(value) for key, value in result._asdict().items() if key != "iou"
-    }
-    path.write_text(json.dumps(metrics | {"iou": iou}, indent=2) + "\n", encoding="utf-8")
+    scores = {key: _rounded(value) for key, value in result._asdict().items() if key != "iou"}
+    metrics = {"loss": _rounded(loss)} | scores | cost.model_dump() | {"iou": iou}
+    path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
 def write_confusion(path: Path, confusion: np.ndarray, classes: list[str]) -> None:

@@ -7,7 +7,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from stages.shared.formats.features import file_name
+from stages.shared.formats.features import file_name, tap_bytes
 from stages.shared.runtime.digests import digest
 
 STEPS = 255
@@ -29,9 +29,7 @@ def encode(activations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def sizes(shapes: Mapping[str, tuple[int, int, int]], image_size: tuple[int, int]) -> int:
     """Bytes that the features of one picture take, by the taps' shapes."""
-    pixels = image_size[0] * image_size[1]
-    scale_bytes = 2 * np.dtype(np.float32).itemsize
-    return pixels + sum(h * w * c + scale_bytes * c for h, w, c in shapes.values())
+    return image_size[0] * image_size[1] + tap_bytes(shapes.values())
 
 
 class ShardWriter:

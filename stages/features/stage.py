@@ -19,6 +19,7 @@ from stages.shared.formats.features import FEATURES_FILE, FLIPPED, Features, Fea
 from stages.shared.networks import backbones, precision
 from stages.shared.networks.backbones import CONFIG_FILE, WEIGHTS_FILE, BackboneConfig
 from stages.shared.records.dataset import Dataset
+from stages.shared.results import cost
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import bar, counted, size
 from stages.shared.runtime.paths import FEATURES_DIR, MODELS_DIR, RECORDS_DIR
@@ -36,7 +37,8 @@ def features(name: str) -> str:
     policy = precision.policy(read("precision", Precision))
     where, out = MODELS_DIR / name, FEATURES_DIR / name
     dataset, config = Dataset.load(), backbones.load_config(where)
-    shapes = backbones.tap_shapes(stored_backbone(where, config, policy), dataset.image_size)
+    backbone = stored_backbone(where, config, policy)
+    shapes = backbones.tap_shapes(backbone, dataset.image_size)
     # Of each part of the features, the split of the records that it comes from.
     parts = {split: split for split in SPLITS} | ({FLIPPED: "train"} if settings.flip else {})
     pictures = sum(dataset.pictures(split) for split in parts.values())
@@ -70,6 +72,8 @@ def features(name: str) -> str:
             precision=policy,
             image_size=dataset.image_size,
             classes=dataset.classes,
+            parameters=backbone.count_params(),
+            flop=cost.flop(backbone, {"pictures": (*dataset.image_size, 3)}),
             taps={
                 tap: Tap(shape=shape, mean=moments[tap].mean, deviation=moments[tap].deviation)
                 for tap, shape in shapes.items()

@@ -1,6 +1,7 @@
 """The local page, in a real browser: Debian's chromium, headless."""
 
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -149,7 +150,7 @@ def test_a_table_gives_colours_and_names_of_the_classes_their_shares_and_the_tim
     page, built_project
 ):
     drop(page, "noise.png", picture())
-    head, *classes, times = cells(page)
+    head, *classes, times, mean_iou, parameters, gflop = cells(page)
     assert head == ["Class", *built_project.params["variants"]]
     names = (built_project.folder / "reports/fcn8s/confusion.csv").read_text()
     assert classes and all(row[0] in names for row in classes)
@@ -160,6 +161,12 @@ def test_a_table_gives_colours_and_names_of_the_classes_their_shares_and_the_tim
     for column in range(1, len(head)):
         shares = [float(row[column].removesuffix("%")) for row in classes]
         assert sum(shares) == pytest.approx(100, abs=0.05 * len(classes) + 1e-6)
+    for row, key in ((mean_iou, "mean_iou"), (parameters, "parameters"), (gflop, "gflop")):
+        for variant, text in zip(head[1:], row[1:], strict=True):
+            metrics = json.loads(
+                (built_project.folder / f"reports/{variant}/metrics.json").read_text()
+            )
+            assert float(text.replace(",", "")) == pytest.approx(metrics[key], rel=5e-3)
     assert times[0] == "Time"
     assert all(time.endswith(" s") and float(time[:-2]) >= 0 for time in times[1:])
 
@@ -227,7 +234,7 @@ def test_it_listens_on_this_machine_alone(app):
 def test_names_with_html_in_them_are_shown_as_they_are():
     from commands.app.command import class_table
 
-    table = class_table(["<b>&"], {"<i>": np.ones(1)}, {"<i>": 0.5})
+    table = class_table(["<b>&"], {"<i>": np.ones(1)}, {"<i>": 0.5}, {})
     assert "&lt;b&gt;&amp;" in table and "&lt;i&gt;" in table
     assert "<b>" not in table and "<i>" not in table
 

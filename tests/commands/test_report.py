@@ -16,7 +16,7 @@ from playwright.sync_api import Locator, Page, expect
 from commands.report import command as report
 from stages.evaluate import stage as evaluate
 from stages.shared.formats import predictions
-from stages.shared.formats.predictions import Summary
+from stages.shared.formats.predictions import Cost, Summary
 from stages.shared.records import shards
 from stages.shared.records.dataset import IGNORED, Dataset, Shard
 from stages.shared.records.shards import Record
@@ -76,6 +76,9 @@ def evaluated(number: int) -> Evaluated:
     return Evaluated(Record(f"{number} {NASTY}", image, mask), predicted)
 
 
+# Learning curves, IoU by class, cost; one of each variant is beside.
+CHARTS = 3 + 1 + 1
+COST = Cost(parameters=1_234_567, gflop=0.5, feature_bytes=250_000)
 PICTURES = [evaluated(number) for number in range(8)]
 
 
@@ -116,7 +119,7 @@ def write_evaluation(folder: Path, variant: str, dataset: Dataset) -> None:
     )
     result = scores.score(confusion)
     iou = dict(zip(CLASSES, result.iou.round(5).tolist(), strict=True))
-    evaluate.write_metrics(reports / "metrics.json", MISTAKES[variant], result, iou)
+    evaluate.write_metrics(reports / "metrics.json", MISTAKES[variant], result, COST, iou)
     evaluate.write_confusion(reports / "confusion.csv", confusion, CLASSES)
     masks = (picture.predicted[variant] for picture in PICTURES)
     columns = ("loss", "pixel_accuracy", "mean_iou")
@@ -128,6 +131,7 @@ def write_evaluation(folder: Path, variant: str, dataset: Dataset) -> None:
         split="test",
         records=dataset.digest,
         predictions=predictions.write(out / predictions.PREDICTIONS_FILE, masks),
+        cost=COST,
         iou=iou,
         history=history,
     ).write(out / predictions.SUMMARY_FILE)
@@ -219,7 +223,7 @@ def test_a_real_run_is_reported_without_a_network(width: int, project: Project, 
         project.folder / "reports/index.html", within=project.folder / "reports", width=width
     )
     variants = list(project.params["variants"])
-    expect_drawn(page, 3 + 1 + len(variants))
+    expect_drawn(page, CHARTS + len(variants))
     assert not scrolls_sideways(page)
     assert len(pixels(page.locator(".cards img"))) == 3
     rows = page.locator("#metrics tbody tr").all()
@@ -237,6 +241,16 @@ def test_the_best_of_every_measure_is_marked(page: Page):
     expect(best.locator("td.best")).to_have_count(5)
     expect(page.locator("#metrics td.best")).to_have_count(5)
     expect(best.locator("td").first).to_contain_text("(best)")
+
+
+def test_what_each_variant_costs_stands_beside_its_mean_iou(page: Page):
+    rows = page.locator("#cost tbody tr").all()
+    assert [row.locator("th").inner_text() for row in rows] == list(VARIANTS)
+    for row in rows:
+        mean_iou, *cost = row.locator("td").all_inner_texts()
+        assert mean_iou.startswith("0.")
+        # No stage has run here, so none has noted its seconds.
+        assert cost == ["1.23", "0.5", "0.250", "-", "-"]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -333,7 +347,7 @@ def test_the_large_view_compares_any_two_layers_and_goes_on_to_the_next_picture(
 
 
 def test_names_are_text_and_never_html(page: Page):
-    expect_drawn(page, 3 + 1 + len(VARIANTS))
+    expect_drawn(page, CHARTS + len(VARIANTS))
     assert sorted(page.locator(".cards .name").all_inner_texts()) == [
         f"{number} {NASTY}" for number in range(len(PICTURES))
     ]
@@ -346,7 +360,7 @@ def test_names_are_text_and_never_html(page: Page):
 def test_it_fits_a_phone_with_the_large_view_open_too(results: Project, open_file: Opened):
     folder = results.folder / "reports"
     page = open_file(folder / "index.html", within=folder, width=WIDTHS["phone"])
-    expect_drawn(page, 3 + 1 + len(VARIANTS))
+    expect_drawn(page, CHARTS + len(VARIANTS))
     assert not scrolls_sideways(page)
     page.locator(".cards button").first.click()
     dialog = page.get_by_role("dialog")
@@ -360,7 +374,7 @@ def test_the_folder_opens_wherever_it_is_unpacked(copied: Project, tmp_path: Pat
     shutil.rmtree(copied.folder)
     shutil.unpack_archive(packed, tmp_path / "else where")
     page = open_file(tmp_path / "else where/index.html", within=tmp_path / "else where")
-    expect_drawn(page, 3 + 1 + len(VARIANTS))
+    expect_drawn(page, CHARTS + len(VARIANTS))
     assert len(pixels(page.locator(".cards img"))) == len(PICTURES)
 
 

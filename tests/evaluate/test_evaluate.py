@@ -4,10 +4,56 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
+
+from commands.predict.segmenter import Segmenter, Views
 from stages.compare import stage as compare
 from stages.evaluate import stage as evaluate
 from stages.shared.formats.predictions import Summary
+from stages.shared.networks import heads
+from stages.shared.records.dataset import Dataset
+from stages.shared.records.shards import PictureReader
+from stages.shared.results import scores
 from tests.conftest import Project
+
+
+def confusion(name: str) -> list[list[str]]:
+    return list(csv.reader(Path(f"reports/{name}/confusion.csv").open()))
+
+
+def test_flips_and_scales_are_measured_as_prediction_sees_them(in_project: Project):
+    in_project.set_params({"evaluate.flip": True, "evaluate.scales": [1.0, 1.5]})
+    before = confusion("fcn8s")
+    evaluate.evaluate("fcn8s")
+    after = confusion("fcn8s")
+    dataset = Dataset.load()
+    reader = PictureReader(dataset, "test")
+    pictures, masks = reader.take(np.arange(len(reader)))
+    seen = Segmenter(["fcn8s"], Views(flip=True, scales=[1.0, 1.5]))
+    counts = sum(
+        scores.confusion(mask, seen(picture)["fcn8s"], len(dataset.classes))
+        for picture, mask in zip(pictures, masks, strict=True)
+    )
+    assert [int(row[2]) for row in after[1:]] == counts.ravel().tolist()
+    assert after != before
+
+
+def test_the_metrics_tell_what_a_variant_takes_for_a_picture(in_project: Project):
+    features = json.loads(Path("data/features/vgg19/features.json").read_text())
+    for name, strides in {"fcn32s": [32], "fcn8s": [8, 16, 32], "fcn8s-finetuned": None}.items():
+        evaluate.evaluate(name)
+        metrics = json.loads(Path(f"reports/{name}/metrics.json").read_text())
+        network = heads.load_network(Path("models", name))
+        assert metrics["parameters"] == network.count_params()
+        # The score layers add next to nothing.
+        assert 1 <= 1e9 * metrics["gflop"] / features["flop"] < 1.05
+        stored = None
+        if strides:
+            # One picture's rows of the files.
+            files = [f"train-00000.stride{s}{part}.npy" for s in strides for part in ("", "_scale")]
+            arrays = [np.load(f"data/features/vgg19/{file}") for file in files]
+            stored = sum(array[0].nbytes for array in arrays)
+        assert metrics["feature_bytes"] == stored
 
 
 def test_a_validation_loss_that_is_not_finite_leaves_the_summary_readable(in_project: Project):

@@ -20,7 +20,7 @@ RUNTIME = CODE / "shared/runtime"
 SOURCES = CODE / "prepare/sources"
 # Files that only mark a package.
 MARKERS = set(CODE.rglob("__init__.py")) - {SOURCES / "__init__.py"}
-MOST_LINES = {"dvc.yaml": 240, "dvc.lock": 2000}
+MOST_LINES = {"dvc.yaml": 245, "dvc.lock": 2000}
 
 
 def definition(stage: str) -> dict:

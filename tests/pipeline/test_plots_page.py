@@ -40,7 +40,7 @@ def test_every_chart_and_picture_is_drawn_without_a_network(width, project: Proj
     path = plots_page(project)
     asked_for = re.findall(r"vegaEmbed\('#", path.read_text())
     page = open_file(path, within=project.folder, width=width)
-    assert len(asked_for) == 12
+    assert len(asked_for) == 13
     expect_drawn(page, len(asked_for))
     pictures = page.locator("#plots img")
     names = pictures.evaluate_all("all => all.map(one => one.naturalWidth > 0 && one.alt)")
@@ -77,14 +77,14 @@ def test_vega_may_lie_beside_the_page_or_a_folder_above(place: str, project, tmp
     shutil.copytree(plots_page(project).parent, tmp_path / "sent")
     shutil.copytree(VEGA, tmp_path / place)
     page = open_file(tmp_path / "sent/index.html", within=tmp_path, tolerated=NO_FILE)
-    expect_drawn(page, 12)
+    expect_drawn(page, 13)
 
 
 def test_a_page_below_another_folder_finds_the_project_s(project, open_file):
     (project.folder / "pages").mkdir()
     path = plots_page(project, out="pages/plots")
     page = open_file(path, within=project.folder, tolerated=NO_FILE)
-    expect_drawn(page, 12)
+    expect_drawn(page, 13)
 
 
 def test_without_vega_the_page_says_where_it_belongs(project: Project, open_file):
@@ -102,7 +102,7 @@ def test_a_chart_that_cannot_be_drawn_says_why_and_the_others_are_there(project,
     template.write_text(template.read_text().replace('"type": "bar"', '"type": "no such mark"'))
     page = open_file(plots_page(project), within=project.folder)
     expect(page.get_by_role("alert")).to_contain_text("This chart can't be drawn")
-    expect_drawn(page, 11)
+    expect_drawn(page, 12)
 
 
 def vendored() -> dict[str, str]:

@@ -47,8 +47,8 @@ PRINTED = {
     ],
     "export@fcn32s": [rf"models/export/fcn32s/: saved_model, onnx, litert, {SIZE}; {TIME}"],
     "compare": [
-        r"% +mean IoU  ground  disc  ring  bar  tile",
-        r"fcn32s( +(\d+\.\d|-)){6}",
+        r"% +mean IoU  ground  disc  ring  bar  tile  GFLOP  seconds",
+        r"fcn32s( +(\d+\.\d|-)){6} +[\d.]+ +\d+\.\d",
         rf"reports/comparison/: 1 variant side by side; {TIME}",
     ],
 }
@@ -84,6 +84,12 @@ def test_without_a_terminal_each_stage_says_what_how_much_and_how_long(run):
             assert re.fullmatch(pattern, line), line
 
 
+def test_what_a_stage_says_that_it_took_is_noted_for_the_report(single_variant: Project, run):
+    for stage, lines in by_stage(run["stdout"]).items():
+        noted = json.loads((single_variant.folder / f"reports/seconds/{stage}.json").read_text())
+        assert lines[-1].endswith(f"; {noted['seconds']:.1f} s")
+
+
 def test_without_a_terminal_there_is_no_bar(run):
     assert run["stderr"] == ""
     assert "%|" not in run["stdout"] and "\r" not in run["stdout"]
@@ -108,11 +114,18 @@ def test_the_last_stage_ends_with_the_table_of_all_variants_the_best_first(proje
     assert (first, empty) == ("", "")
     assert made.startswith("reports/comparison/: 4 variants side by side; ")
     head, *rows = (line.split() for line in table)
-    assert head == ["%", "mean", "IoU", "ground", "disc", "ring", "bar", "tile"]
+    classes = ["ground", "disc", "ring", "bar", "tile"]
+    assert head == ["%", "mean", "IoU", *classes, "GFLOP", "seconds"]
     files = {name: project.folder / f"reports/{name}/metrics.json" for name, *_ in rows}
     assert files.keys() == project.params["variants"].keys()
     measured = {name: json.loads(file.read_text()) for name, file in files.items()}
-    for name, mean, *ious in rows:
+    for name, mean, *ious, gflop, seconds in rows:
+        assert float(gflop) == pytest.approx(measured[name]["gflop"], rel=5e-3)
+        took = [
+            json.loads((project.folder / f"reports/seconds/{s}.json").read_text())["seconds"]
+            for s in ("features@vgg19", f"train@{name}")
+        ]
+        assert float(seconds) == pytest.approx(sum(took), abs=0.06)
         assert float(mean) == pytest.approx(100 * measured[name]["mean_iou"], abs=0.051)
         assert len(ious) == 5
         for found, iou in zip(ious, measured[name]["iou"].values(), strict=True):

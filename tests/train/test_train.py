@@ -97,6 +97,16 @@ def test_a_network_keeps_a_backbone_of_its_own_where_its_training_changed_it(in_
     assert changed == (max(epochs) > start)
 
 
+def test_the_backbone_alone_learns_at_its_share_of_the_rate(in_project: Project):
+    network = heads.load_network(Path("models/fcn8s"))
+    backbone = network.get_layer("vgg19")
+    shares = train.shares(network, backbone, 0.2)
+    slow = {weight.path for weight in backbone.trainable_variables}
+    assert 0 < len(slow) < len(shares)
+    for weight, share in zip(network.trainable_variables, shares, strict=True):
+        assert share == (0.2 if weight.path in slow else 1.0)
+
+
 def test_the_weights_of_the_best_epoch_are_kept(in_project: Project):
     classes = Features.load("vgg19").classes
     for name in in_project.params["variants"]:

@@ -12,7 +12,7 @@ Batches are read from the files as they are asked for, so the activations never 
 `features.json` describes them all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -69,16 +69,20 @@ class Features(Manifest):
         precision: Keras dtype policy that the backbone ran under.
         image_size: (height, width) of the pictures and masks.
         classes: class names; a mask's value is an index into them, or `dataset.IGNORED`.
+        parameters: weights of the backbone.
+        flop: that it takes for a picture, see `cost.flop`.
         taps: by name.
         shards: of each split, and of `FLIPPED` if it is wanted.
     """
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[5] = 5
     records: str
     backbone_weights: str
     precision: str
     image_size: tuple[int, int]
     classes: list[str]
+    parameters: int
+    flop: int
     taps: dict[str, Tap]
     shards: dict[str, list[FeatureShard]]
 
@@ -114,6 +118,12 @@ class Features(Manifest):
                 f"the features are of another backbone than that of {whose}/; "
                 "`dvc repro` updates what is out of date"
             )
+
+
+def tap_bytes(shapes: Iterable[tuple[int, int, int]]) -> int:
+    """Bytes that taps of these shapes take of one picture."""
+    scale = 2 * np.dtype(np.float32).itemsize
+    return sum(height * width * channels + scale * channels for height, width, channels in shapes)
 
 
 def file_name(split: str, number: int, content: str) -> str:

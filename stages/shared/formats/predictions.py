@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 import numpy as np
 from PIL import Image
+from pydantic import BaseModel
 
 from stages.shared.manifest import Manifest
 from stages.shared.records import tfrecord
@@ -18,6 +19,20 @@ SUMMARY_FILE = "summary.json"
 PREDICTIONS_FILE = "predictions.tfrecord"
 
 
+class Cost(BaseModel):
+    """What a variant takes for a picture.
+
+    Attributes:
+        parameters: weights of the whole network.
+        gflop: 10^9 multiplications and additions, see `cost.flop`.
+        feature_bytes: stored activations that its head reads; None if it reads pictures.
+    """
+
+    parameters: int
+    gflop: float
+    feature_bytes: int | None
+
+
 class Summary(Manifest):
     """A variant's results.
 
@@ -25,14 +40,16 @@ class Summary(Manifest):
         split: that it was measured on.
         records: digest of the records that it was measured on.
         predictions: SHA-256 of the file of its predicted masks.
+        cost: of a picture.
         iou: of each class, 0 to 1; None for a class that does not occur.
         history: the rows of history.csv; None for a value that is not finite.
     """
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     split: str
     records: str
     predictions: str
+    cost: Cost
     iou: dict[str, float | None]
     history: list[dict[str, int | float | None]]
 

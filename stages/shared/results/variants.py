@@ -4,15 +4,23 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from stages.shared.runtime import seconds
 from stages.shared.settings.reading import PARAMS_FILE, read
 from stages.shared.settings.section import Name
 
 
 class Kind(BaseModel):
-    """What decides a variant's place among the others: its `stride`, and what it trains."""
+    """What decides a variant's place among the others: its `stride`, and what it trains.
+
+    Attributes:
+        stride: of its finest tap.
+        train: what it trains.
+        backbone: that it stands on.
+    """
 
     stride: int
     train: str = "head"
+    backbone: str = ""
 
 
 def variant_names(path: Path = PARAMS_FILE) -> list[str]:
@@ -23,5 +31,15 @@ def variant_names(path: Path = PARAMS_FILE) -> list[str]:
     Raises:
         UserError: `variants` is missing, or a variant has no stride.
     """
-    found: dict[str, Kind] = read("variants", dict[Name, Kind], path)
+    found = _kinds(path)
     return sorted(found, key=lambda n: (-found[n].stride, found[n].train == "network", n))
+
+
+def seconds_of(variant: str, path: Path = PARAMS_FILE) -> tuple[float | None, float | None]:
+    """How long the features that a variant stands on took, and its training, where known."""
+    backbone = _kinds(path)[variant].backbone
+    return seconds.noted(f"features@{backbone}"), seconds.noted(f"train@{variant}")
+
+
+def _kinds(path: Path) -> dict[str, Kind]:
+    return read("variants", dict[Name, Kind], path)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-from stages.shared.runtime import packages, stopping
+from stages.shared.runtime import packages, seconds, stopping
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import OUTPUT_FOLDERS
 
@@ -37,8 +37,11 @@ def stage(name: str, *arguments: str, setup: Callable[[], None] = lambda: None) 
         run: Callable[..., str] = getattr(import_module(f"stages.{name}.stage"), name)
         given = [argument.removeprefix(f"{name}@") for argument in sys.argv[1:]]
         made = run(*given)
-        packages.note("@".join((name, *given)))
-    print(f"{made}; {time.monotonic() - began:.1f} s", flush=True)
+        took = time.monotonic() - began
+        stage = "@".join((name, *given))
+        packages.note(stage)
+        seconds.note(stage, took)
+    print(f"{made}; {took:.1f} s", flush=True)
 
 
 def command(name: str, after_stop: str, setup: Callable[[], None] = lambda: None) -> None:

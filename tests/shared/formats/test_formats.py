@@ -52,8 +52,8 @@ def test_features_are_the_backbone_s_activations_to_half_a_step(in_project: Proj
         ("data/dataset.json", 3, "source image_size fit classes pixels shards left_out"),
         (
             "data/features/vgg19/features.json",
-            4,
-            "records backbone_weights precision image_size classes taps shards",
+            5,
+            "records backbone_weights precision image_size classes parameters flop taps shards",
         ),
         ("models/vgg19/backbone.json", 5, "network width strides origin weights"),
         (
@@ -63,7 +63,7 @@ def test_features_are_the_backbone_s_activations_to_half_a_step(in_project: Proj
             "backbone_weights weights",
         ),
         ("models/fcn8s/settings.json", 2, "train stride settings seed"),
-        ("data/evaluation/fcn8s/summary.json", 3, "split records predictions iou history"),
+        ("data/evaluation/fcn8s/summary.json", 4, "split records predictions cost iou history"),
     ],
 )
 def test_json_files_hold_the_keys_that_the_page_names(
@@ -94,6 +94,7 @@ def test_tables_have_the_columns_that_the_page_names(in_project: Project):
         "fcn8s/history.csv": history,
         "comparison/curves.csv": ["variant", *history],
         "comparison/iou.csv": ["variant", "class", "iou"],
+        "comparison/cost.csv": ["variant", "mean_iou", "parameters", "gflop", "feature_bytes"],
     }
     for file, expected in columns.items():
         with (reports / file).open(newline="") as table:
