@@ -1,6 +1,6 @@
 # make demo | make pets | make sweep | make share | make predict | make app | make report
 # make reproduce | make check | make test | make coverage | make campaign | make benchmark
-# make soak | make docs
+# make benchmark-peers | make soak | make docs
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +15,7 @@ OUT ?= predicted
 PICTURES ?=
 
 .PHONY: demo pets sweep share predict app report reproduce check test coverage campaign
-.PHONY: benchmark soak docs install
+.PHONY: benchmark benchmark-peers soak docs install
 
 demo: $(VENV)/installed
 	python -m stages.check
@@ -46,7 +46,12 @@ predict: $(VENV)/installed
 report: $(VENV)/installed
 	python -m commands.report
 
-app: $(VENV)/app-installed
+app: .venv-peers/installed: extras/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip --disable-pip-version-check install --quiet -r extras/peers.txt
+	@touch $@
+
+$(VENV)/app-installed
 	python -m commands.app
 
 # Runs the last commit's pipeline in a clone, and compares the outputs with dvc.lock.
@@ -71,6 +76,10 @@ campaign: $(VENV)/tests-installed
 
 benchmark: $(VENV)/installed
 	python -m benchmarks.run
+
+# On the records of this project, in an environment of the peers' own.
+benchmark-peers: $(VENV)/installed .venv-peers/installed
+	python -m benchmarks.peers.run .venv-peers/bin/python
 
 soak: $(VENV)/installed
 	python -m benchmarks.soak

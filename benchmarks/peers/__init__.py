@@ -1,0 +1,1 @@
+"""This pipeline against others that train the same networks."""

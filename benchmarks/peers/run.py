@@ -1,0 +1,169 @@
+"""`make benchmark-peers`: this pipeline against segmentation_models.pytorch, on this machine.
+
+    python -m benchmarks.peers.run PYTHON [--seeds 3] [--peers fpn:adamw unet:adamw fpn:published]
+
+Takes the project's own records and those of its variants that stand on EfficientNet-Lite0 with
+ImageNet's weights; the peers begin with the same weights and see the same splits. PYTHON is that of
+the peers' environment (extras/peers.txt). Every seed is a training of its own, in a scratch folder.
+Writes peers.json, peers.md and peers.png.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from matplotlib.figure import Figure
+
+from benchmarks.workspace import ROOT, Cost, Workspace
+from stages.shared.records.dataset import Dataset
+from stages.shared.records.shards import PictureReader
+from stages.shared.results import scores
+from stages.shared.results.overlay import save
+from stages.shared.results.pages import markdown
+from stages.shared.runtime.paths import DATASET_FILE, RECORDS_DIR
+from stages.shared.settings.section import SPLITS
+
+BACKBONE = "efficientnet_lite0"
+TRAIN_FILE = Path(__file__).with_name("train.py")
+PIPELINE, PEER = "pipeline", "segmentation_models.pytorch"
+
+
+class Run(NamedTuple):
+    """One training, from the records to the class maps of the test split.
+
+    Attributes:
+        of: whose it is.
+        name: of the variant, or of the architecture and the recipe.
+        seed: of its random numbers.
+        seconds: of all processes that it takes.
+        peak_bytes: the largest resident set of them.
+        mean_iou: on the test split, 0 to 1.
+    """
+
+    of: str
+    name: str
+    seed: int
+    seconds: float
+    peak_bytes: int
+    mean_iou: float
+
+
+def main() -> None:
+    """Read the command line and measure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("python", type=Path, help="of the peers' environment")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--peers", nargs="*", default=["fpn:adamw", "unet:adamw"], metavar="ARCHITECTURE:RECIPE"
+    )
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks")
+    options = parser.parse_args()
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    dataset, runs = Dataset.load(), list[Run]()
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(1, options.seeds + 1):
+            for run in (
+                *of_pipeline(params, seed, Path(folder)),
+                *of_peers(options.python, options.peers, seed, dataset, Path(folder)),
+            ):
+                print(f"{run.of} {run.name}, seed {seed}: {run.mean_iou:.4f}, {run.seconds:.0f} s")
+                runs.append(run)
+    results = {"pictures": {s: dataset.pictures(s) for s in SPLITS}, "size": dataset.image_size}
+    results["runs"] = [run._asdict() for run in runs]
+    (options.out / "peers.json").write_text(json.dumps(results, indent=2) + "\n")
+    text = table(runs)
+    (options.out / "peers.md").write_text(text + "\n")
+    save(figure(runs), options.out / "peers.png")
+    print(text)
+
+
+def of_pipeline(params: dict[str, Any], seed: int, folder: Path) -> Iterator[Run]:
+    """The variants on EfficientNet-Lite0, each after its parent."""
+    (backbone,) = (n for n, b in params["backbones"].items() if b["network"] == BACKBONE)
+    work = Workspace(folder / f"pipeline-{seed}", params | {"seed": seed})
+    shutil.copy(DATASET_FILE, work.folder / DATASET_FILE)
+    shutil.copytree(RECORDS_DIR, work.folder / RECORDS_DIR)
+    taken = {backbone: [work.stage("backbone", backbone), work.stage("features", backbone)]}
+    todo = {n: v for n, v in params["variants"].items() if v["backbone"] == backbone}
+    while todo:
+        name = next(name for name, variant in todo.items() if variant["parent"] in taken)
+        before = taken[todo.pop(name)["parent"]]
+        taken[name] = [*before, work.stage("train", name)]
+        costs = [*taken[name], work.stage("evaluate", name)]
+        metrics = json.loads((work.folder / f"reports/{name}/metrics.json").read_text())
+        yield measured(PIPELINE, name, seed, costs, metrics["mean_iou"])
+
+
+def of_peers(
+    python: Path, peers: Iterable[str], seed: int, dataset: Dataset, folder: Path
+) -> Iterator[Run]:
+    """Networks of the peer on the same pictures."""
+    work = Workspace(folder / f"peers-{seed}", {})
+    data, out = work.folder / "data.npz", work.folder / "out.npz"
+    truth = write_pictures(dataset, data)
+    classes = len(dataset.classes)
+    for peer in peers:
+        given = (str(data), str(out), *peer.split(":"), str(seed))
+        cost = work.run(str(python.absolute()), str(TRAIN_FILE), *given)
+        result = scores.score(scores.confusion(truth, np.load(out)["found"], classes))
+        yield measured(PEER, peer.replace(":", ", "), seed, [cost], result.mean_iou)
+
+
+def write_pictures(dataset: Dataset, path: Path) -> np.ndarray:
+    """Write all splits as `train.py` reads them; the masks of the test split."""
+    arrays: dict[str, Any] = {"classes": len(dataset.classes)}
+    for split in SPLITS:
+        reader = PictureReader(dataset, split)
+        arrays[f"{split}_x"], arrays[f"{split}_y"] = reader.take(np.arange(len(reader)))
+    np.savez(path, **arrays)
+    return arrays["test_y"]
+
+
+def measured(of: str, name: str, seed: int, costs: list[Cost], mean_iou: float) -> Run:
+    """A training and what the processes took that it needs."""
+    seconds = sum(cost.seconds for cost in costs)
+    return Run(of, name, seed, round(seconds, 1), max(c.peak_bytes for c in costs), mean_iou)
+
+
+def grouped(runs: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
+    """The runs of each name, in the order of the first seed."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.of, run.name), []).append(run)
+    return groups
+
+
+def table(runs: Iterable[Run]) -> str:
+    """A row for each name: means over the seeds, and the spread of the mean IoU."""
+    rows = []
+    for (of, name), group in grouped(runs).items():
+        ious = [run.mean_iou for run in group]
+        seconds = np.mean([run.seconds for run in group])
+        peak = max(run.peak_bytes for run in group) / 2**30
+        spread = f"{min(ious):.4f} to {max(ious):.4f}"
+        rows.append((of, name, f"{np.mean(ious):.4f}", spread, f"{seconds:.0f}", f"{peak:.1f}"))
+    return markdown(("", "network", "mean IoU", "of its seeds", "seconds", "GiB"), rows)
+
+
+def figure(runs: Iterable[Run]) -> Figure:
+    """Mean IoU over seconds, both from zero; a point a training."""
+    drawn = Figure(figsize=(8, 5), layout="constrained")
+    axis = drawn.subplots()
+    for (of, name), group in grouped(runs).items():
+        marker = "o" if of == PIPELINE else "^"
+        seconds, ious = [run.seconds for run in group], [run.mean_iou for run in group]
+        axis.plot(seconds, ious, marker, label=f"{of}: {name}", markersize=7)
+    axis.set(xlabel="seconds", ylabel="mean IoU on the test split", xlim=(0, None), ylim=(0, 1))
+    axis.grid(alpha=0.3)
+    axis.legend(loc="lower right", frameon=False)
+    return drawn
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""make benchmark-peers: what the peers are given, and how the trainings are shown."""
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.peers.run import PEER, PIPELINE, Run, figure, measured, table, write_pictures
+from benchmarks.workspace import Cost
+from stages.shared.records.dataset import Dataset
+from stages.shared.records.shards import PictureReader
+from tests.conftest import Project
+
+RUNS = [
+    Run(PIPELINE, "fpn", 1, 40.0, 2**31, 0.77),
+    Run(PEER, "fpn, adamw", 1, 400.0, 2**32, 0.76),
+    Run(PIPELINE, "fpn", 2, 50.0, 2**30, 0.79),
+    Run(PEER, "fpn, adamw", 2, 500.0, 2**31, 0.74),
+]
+
+
+def test_the_peers_get_the_pictures_of_the_records_and_their_masks(
+    in_project: Project, tmp_path: Path
+):
+    dataset, path = Dataset.load(), tmp_path / "data.npz"
+    masks = write_pictures(dataset, path)
+    given = np.load(path)
+    assert given["classes"] == len(dataset.classes)
+    for split in dataset.shards:
+        reader = PictureReader(dataset, split)
+        for index in range(len(reader)):
+            _, image, mask = reader[index]
+            np.testing.assert_array_equal(given[f"{split}_x"][index], image)
+            np.testing.assert_array_equal(given[f"{split}_y"][index], mask)
+    np.testing.assert_array_equal(masks, given["test_y"])
+
+
+def test_a_training_takes_all_of_its_processes():
+    run = measured(PIPELINE, "fpn", 3, [Cost(1.5, 10), Cost(2.25, 30), Cost(1.0, 20)], 0.5)
+    assert (run.seconds, run.peak_bytes, run.seed) == (4.8, 30, 3)
+
+
+def test_the_table_has_the_means_of_the_seeds_and_how_far_they_are_apart():
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table(RUNS).splitlines()]
+    assert rows[2:] == [
+        [PIPELINE, "fpn", "0.7800", "0.7700 to 0.7900", "45", "2.0"],
+        [PEER, "fpn, adamw", "0.7500", "0.7400 to 0.7600", "450", "4.0"],
+    ]
+
+
+def test_the_figure_shows_every_training_on_axes_from_zero():
+    (axis,) = figure(RUNS).axes
+    assert (axis.get_xlim()[0], axis.get_ylim()[0]) == (0, 0)
+    drawn = [point for line in axis.lines for point in zip(*line.get_data(), strict=True)]
+    assert sorted(drawn) == sorted((run.seconds, run.mean_iou) for run in RUNS)
