@@ -46,12 +46,7 @@ predict: $(VENV)/installed
 report: $(VENV)/installed
 	python -m commands.report
 
-app: .venv-peers/installed: extras/peers.txt
-	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip --disable-pip-version-check install --quiet -r extras/peers.txt
-	@touch $@
-
-$(VENV)/app-installed
+app: $(VENV)/app-installed
 	python -m commands.app
 
 # Runs the last commit's pipeline in a clone, and compares the outputs with dvc.lock.
@@ -109,6 +104,11 @@ $(VENV)/sweep-installed: $(VENV)/installed extras/sweep.txt
 
 $(VENV)/app-installed: $(VENV)/installed extras/app.txt
 	$(PIP) install --quiet -c constraints.txt -r extras/app.txt
+	@touch $@
+
+.venv-peers/installed: extras/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip --disable-pip-version-check install --quiet -r extras/peers.txt
 	@touch $@
 
 $(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt $(wildcard extras/*.txt)
