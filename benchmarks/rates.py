@@ -22,8 +22,11 @@ import numpy as np
 from keras import ops
 
 from stages.features.encoding import encode
+from stages.shared.formats.features import tap_bytes
 from stages.shared.networks import backbones, devices, heads, precision
+from stages.shared.networks.families.table import NETWORKS
 from stages.shared.networks.stored import on_stored
+from stages.shared.results import cost
 from stages.shared.runtime import start
 from stages.train import standardised
 from stages.train.batches import Batches
@@ -40,6 +43,7 @@ CLASSES = 3
 def main() -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", choices=NETWORKS, default="vgg19")
     parser.add_argument("--pictures", type=int, default=128)
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -57,13 +61,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All rates."""
     keras.utils.set_random_seed(0)
     policy = precision.policy(options.precision)
-    backbone = backbones.build("vgg19", options.width, seed=0, dtype=policy)
+    backbone = backbones.build(options.network, options.width, seed=0, dtype=policy)
     size = (options.image_size, options.image_size)
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (options.pictures, *size, 3), np.uint8)
     masks = rng.integers(0, CLASSES, (options.pictures, *size), np.uint8)
 
-    flop = backbone_flop(backbone, options.image_size)
+    flop = cost.flop(backbone, {"pictures": (*size, 3)})
     peak = matrix_flops(keras.dtype_policies.get(policy).compute_dtype)
     taps, seconds = run_backbone(backbone, pictures, options.batch_size)
     return {
@@ -71,6 +75,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "device": device(),
         "precision": policy,
         "gflop_a_picture": flop / 1e9,
+        "feature_bytes_a_picture": tap_bytes(tap.shape[1:] for tap in taps.values()),
         "matrix_tflops": peak / 1e12,
         "features_pictures_a_second": options.pictures / seconds,
         "features_share_of_matrix_peak": flop * options.pictures / seconds / peak,
@@ -78,17 +83,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             f"fcn{stride}s": train_head(stride, taps, masks, options) for stride in (32, 16, 8)
         },
     }
-
-
-def backbone_flop(backbone: keras.Model, image_size: int) -> float:
-    """Floating-point operations of all convolutions on one picture; a multiply-add counts two."""
-    flop, size = 0.0, -(-image_size // 32) * 32
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.MaxPooling2D):
-            size //= 2
-        elif isinstance(layer, keras.layers.Conv2D):
-            flop += 2 * size * size * float(np.prod(layer.kernel.shape))
-    return flop
 
 
 def matrix_flops(dtype: str) -> float:
@@ -148,7 +142,7 @@ def train_head(
         classes=[str(number) for number in range(CLASSES)],
         image_size=masks.shape[1:],
         fit="stretch",
-        backbone="vgg19",
+        backbone=options.network,
     )
     settings = Train(
         epochs=options.epochs,

@@ -35,6 +35,7 @@ os.environ |= backend.ENVIRONMENT
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page, Route
 
+SECONDS = "reports/seconds/"
 ROOT = Path(__file__).resolve().parent.parent
 FAULTS = ROOT / "tests/faults"
 COPIED = (
@@ -175,13 +176,14 @@ class Project:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
     def digests(self, *names: str) -> dict[str, str]:
-        """MD5 of some files, and of every file in some folders, by path."""
+        """MD5 of some files, and of all in some folders, by path; but how long stages took."""
         roots = [self.folder / name for name in names]
         files = sorted(p for root in roots for p in (root, *root.rglob("*")) if p.is_file())
-        return {
+        digests = {
             str(path.relative_to(self.folder)): hashlib.md5(path.read_bytes()).hexdigest()
             for path in files
         }
+        return {path: md5 for path, md5 in digests.items() if not path.startswith(SECONDS)}
 
     def commit(self) -> None:
         """Put the state of the folder into Git."""
@@ -204,7 +206,9 @@ def copy_project(folder: Path) -> Project:
             shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, target)
-    (folder / ".gitignore").write_text("__pycache__/\n.partial/\n.dvc/tmp/\n.dvc/cache/\n")
+    (folder / ".gitignore").write_text(
+        "__pycache__/\n.partial/\n.dvc/tmp/\n.dvc/cache/\n/reports/seconds/\n"
+    )
     (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params(), sort_keys=False))
     project = Project(folder)
     project.run("git", "init", "--quiet")

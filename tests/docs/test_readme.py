@@ -50,6 +50,8 @@ NOT_RUN = {
     "make app": "it serves until it is stopped; tests/commands/test_app.py opens its page",
     "make reproduce": "it takes minutes; tests/commands/test_reproduce.py runs what it runs",
     "make benchmark": "it takes minutes; tests/benchmarks/test_benchmark.py runs what it runs",
+    "make benchmark-peers": "it installs PyTorch and takes an hour; see tests/benchmarks",
+    "python -m benchmarks.families": "it takes minutes; see `make benchmark`",
     "make soak": "it takes minutes; tests/benchmarks/test_soak.py runs what it runs",
     ".venv/bin/python -m benchmarks.run --backend jax": "it takes minutes; see `make benchmark`",
     "dvc queue start": "its worker stays; tests/pipeline/test_experiments.py waits for one",

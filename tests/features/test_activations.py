@@ -77,6 +77,8 @@ def write(folder: Path, values: np.ndarray, masks: np.ndarray, shard_sizes: list
         precision="float32",
         image_size=masks.shape[1:],
         classes=["a", "b"],
+        parameters=7,
+        flop=9,
         taps={"stride32": Tap(shape=values.shape[1:], mean=[0] * 6, deviation=[1] * 6)},
         shards={"test": shards},
     )

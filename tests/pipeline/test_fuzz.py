@@ -185,6 +185,8 @@ def test_any_damage_to_features_that_a_digest_does_not_tell(data: st.DataObject,
         precision="float32",
         image_size=SIZE,
         classes=["a", "b", "c"],
+        parameters=7,
+        flop=9,
         taps={"stride32": Tap(shape=(1, 1, 3), mean=[0] * 3, deviation=[1] * 3)},
         shards={
             "train": [
@@ -207,6 +209,8 @@ def test_any_damage_to_a_manifest(data: st.DataObject, tmp_path: Path):
         precision="float32",
         image_size=SIZE,
         classes=["a", "b"],
+        parameters=7,
+        flop=9,
         taps={"stride32": Tap(shape=(1, 1, 1), mean=[0.5], deviation=[0.25])},
         shards={"train": []},
     )

@@ -5,7 +5,7 @@ import json
 from stages.shared.runtime import disk
 from stages.shared.runtime.paths import REPORTS_DIR
 
-# For each stage, as DVC names it, a file that `dvc metrics show` reads. Git keeps them.
+# For each stage, as DVC names it, a file that `dvc metrics show` reads. Git ignores them.
 SECONDS_DIR = REPORTS_DIR / "seconds"
 
 
