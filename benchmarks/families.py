@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.workspace import ROOT
 from stages.shared.results.pages import markdown
+from stages.shared.runtime.console import figures
 
 SMALLEST = (
     "vgg19",
@@ -59,7 +60,7 @@ def table(rates: dict[str, dict[str, Any]]) -> str:
     lines = [
         (
             network,
-            f"{rate['gflop_a_picture']:.3g}",
+            figures(rate["gflop_a_picture"]),
             f"{rate['feature_bytes_a_picture'] / 1e6:.2f}",
             f"{1000 * features:.1f}",
             f"{1000 * head:.1f}",

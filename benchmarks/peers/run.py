@@ -13,6 +13,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from stages.shared.records.shards import PictureReader
 from stages.shared.results import scores
 from stages.shared.results.overlay import save
 from stages.shared.results.pages import markdown
+from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import DATASET_FILE, RECORDS_DIR
 from stages.shared.settings.section import SPLITS
 
@@ -68,24 +70,33 @@ def main() -> None:
     dataset, runs = Dataset.load(), list[Run]()
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(1, options.seeds + 1):
-            for run in (
-                *of_pipeline(params, seed, Path(folder)),
-                *of_peers(options.python, options.peers, seed, dataset, Path(folder)),
+            for run in chain(
+                of_pipeline(params, seed, Path(folder)),
+                of_peers(options.python, options.peers, seed, dataset, Path(folder)),
             ):
                 print(f"{run.of} {run.name}, seed {seed}: {run.mean_iou:.4f}, {run.seconds:.0f} s")
                 runs.append(run)
-    results = {"pictures": {s: dataset.pictures(s) for s in SPLITS}, "size": dataset.image_size}
+                write(runs, dataset, options.out)
+    print(table(runs))
+
+
+def write(runs: list[Run], dataset: Dataset, out: Path) -> None:
+    """Write what has been measured so far."""
+    results: dict[str, Any] = {"size": dataset.image_size}
+    results["pictures"] = {split: dataset.pictures(split) for split in SPLITS}
     results["runs"] = [run._asdict() for run in runs]
-    (options.out / "peers.json").write_text(json.dumps(results, indent=2) + "\n")
-    text = table(runs)
-    (options.out / "peers.md").write_text(text + "\n")
-    save(figure(runs), options.out / "peers.png")
-    print(text)
+    (out / "peers.json").write_text(json.dumps(results, indent=2) + "\n")
+    (out / "peers.md").write_text(table(runs) + "\n")
+    save(figure(runs), out / "peers.png")
 
 
 def of_pipeline(params: dict[str, Any], seed: int, folder: Path) -> Iterator[Run]:
     """The variants on EfficientNet-Lite0, each after its parent."""
-    (backbone,) = (n for n, b in params["backbones"].items() if b["network"] == BACKBONE)
+    found = [n for n, b in params["backbones"].items() if b["network"] == BACKBONE]
+    if len(found) != 1:
+        raise UserError(f"params.yaml: one entry of backbones should be {BACKBONE}")
+    (backbone,) = found
+    params["evaluate"]["split"] = "test"
     work = Workspace(folder / f"pipeline-{seed}", params | {"seed": seed})
     shutil.copy(DATASET_FILE, work.folder / DATASET_FILE)
     shutil.copytree(RECORDS_DIR, work.folder / RECORDS_DIR)

@@ -4,8 +4,8 @@
 
 Runs in the peers' own environment (extras/peers.txt), so it knows nothing of this project: DATA has
 `train_x`, `train_y` and the same of validation and test, uint8 pictures (n, height, width, 3) and
-masks (n, height, width), and `classes`. OUT gets the class maps of the test split, the seconds that
-it took from the start of the process, and its largest resident set in bytes.
+masks (n, height, width), and `classes`, their number. OUT gets the class maps of the test split,
+`found`.
 """
 
 import sys
@@ -49,7 +49,7 @@ def cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 RECIPES = {
-    # AdamW with a cosine, as this pipeline's own.
+    # What is usual: AdamW and a cosine to 0.
     "adamw": Recipe(
         12,
         lambda weights: torch.optim.AdamW(weights, 1e-3, weight_decay=1e-4),

@@ -26,6 +26,7 @@ from stages.shared.formats.pictures import BadPictureError
 from stages.shared.results.overlay import hex_colours, overlay
 from stages.shared.results.pages import render
 from stages.shared.results.variants import variant_names
+from stages.shared.runtime.console import figures
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import REPORTS_DIR
 
@@ -44,7 +45,7 @@ MEANING = (
 FACTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "mean_iou": ("Mean IoU", "{:.4f}".format),
     "parameters": ("Parameters", "{:,}".format),
-    "gflop": ("GFLOP, at the size of training", "{:.3g}".format),
+    "gflop": ("GFLOP, at the size of training", figures),
 }
 # Gradio's own semi-bold file of this font lacks the Latin letters, so headings are bold.
 THEME = gr.themes.Default(
@@ -56,17 +57,16 @@ CLASSES_TEMPLATE = Path(__file__).with_name("classes.html.j2")
 
 
 def load_segmenters() -> list[Segmenter]:
-    """Segmenters of all trained variants, the coarsest stride first.
+    """Segmenters of the variants of params.yaml that are trained.
 
     Raises:
-        UserError: none is trained, or they were trained on different classes.
+        UserError: none is trained, or they were trained on other classes or sizes.
     """
     trained = trained_variants()
-    if not trained:
+    shown = [name for name in variant_names() if name in trained]
+    if not shown:
         raise UserError("no variant is trained yet; `dvc repro` trains them")
-    order = variant_names()
-    trained.sort(key=lambda name: order.index(name) if name in order else len(order))
-    return together(trained)
+    return together(shown)
 
 
 def timed(segmenter: Segmenter, picture: np.ndarray) -> tuple[dict[str, np.ndarray], float]:

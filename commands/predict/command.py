@@ -10,9 +10,10 @@ import argparse
 import csv
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,8 @@ import numpy as np
 from PIL import Image
 
 from commands.arguments import count
-from commands.predict.segmenter import TILE, Segmenter, Views, together
+from commands.predict.segmenter import TILE, Segmenter, Views, together, trained_variants
+from stages.evaluate.settings import LARGEST_SCALE
 from stages.shared.formats.pictures import BadPictureError, Size, decode_picture
 from stages.shared.results.overlay import colours, hex_colours, overlay
 from stages.shared.runtime.console import bar
@@ -77,13 +79,20 @@ def predict(arguments: argparse.Namespace) -> int:
         UserError: there is no such variant, file or folder, a picture would be overwritten, or the
             folder has the masks of an earlier run.
     """
-    found = tasks(arguments.pictures, arguments.out)
+    variants: list[str] = list(dict.fromkeys(arguments.variant))
+    out: Path = arguments.out
+    folders = {v: out if len(variants) == 1 else out / v for v in variants}
+    found = tasks(arguments.pictures, out, list(folders.values()))
     views = Views(arguments.scale, arguments.flip, arguments.scales, arguments.tile)
-    segmenters = together(list(dict.fromkeys(arguments.variant)), views)
-    for folder in folders(segmenters, arguments.out).values():
-        remove_former(folder, arguments.replace)
+    segmenters = together(variants, views)
+    # An earlier run may have had one variant or several.
+    former = [f for f in (out, *(out / v for v in trained_variants())) if (f / TABLE).exists()]
+    for folder in former:
+        require_replaced(folder, arguments.replace)
+    for folder in former:
+        remove_former(folder)
     try:
-        failed = segment(segmenters, found, arguments)
+        failed = segment(segmenters, found, folders, arguments)
     except OSError as error:
         # Pictures that can't be read are reported one by one, so this error comes from writing.
         raise UserError(
@@ -92,12 +101,6 @@ def predict(arguments: argparse.Namespace) -> int:
         ) from None
     print(f"{len(found) - failed:,} of {len(found):,} pictures segmented, in {arguments.out}/")
     return failed
-
-
-def folders(segmenters: list[Segmenter], out: Path) -> dict[str, Path]:
-    """Where each variant's masks go: to `out`, of several to a folder in it."""
-    variants = [variant for segmenter in segmenters for variant in segmenter.variants]
-    return {v: out if len(variants) == 1 else out / v for v in variants}
 
 
 class Masks:
@@ -124,18 +127,21 @@ class Masks:
 
 
 def segment(
-    segmenters: list[Segmenter], found: list[PictureTask], arguments: argparse.Namespace
+    segmenters: list[Segmenter],
+    found: list[PictureTask],
+    folders: Mapping[str, Path],
+    arguments: argparse.Namespace,
 ) -> int:
-    """Write the masks and tables of some pictures; how many could not be used."""
+    """Write the masks and tables of some pictures, by variant; how many could not be used."""
     first, failed, told = segmenters[0], 0, set[str]()
-    tile = min(segmenter.tile for segmenter in segmenters)
+    # The logits of all heads lie in memory together.
+    pixels = min(segmenter.tile**2 // len(segmenter.variants) for segmenter in segmenters)
     with ExitStack() as stack, bar("predict", len(found)) as progress:
         outputs = {
-            variant: Masks(folder, first.classes, stack)
-            for variant, folder in folders(segmenters, arguments.out).items()
+            variant: Masks(folder, first.classes, stack) for variant, folder in folders.items()
         }
         loaded = ordered_map(partial(load, first, arguments.overlays), found, ahead=1)
-        for batch in batches(loaded, arguments.batch_size, tile):
+        for batch in batches(loaded, arguments.batch_size, pixels):
             if isinstance(batch, Failed):
                 failed += 1
                 progress.write(f"error: {batch.task.picture}: {batch.reason}", file=sys.stderr)
@@ -168,28 +174,31 @@ def doubts(
         )
     for segmenter in segmenters:
         if not segmenter.exact and max(loaded.resized.shape) > segmenter.tile:
-            found["tiles"] = (
-                f"{segmenter.variants[0]} may look further than a tile of {picture}, so its tiles "
+            names = ", ".join(segmenter.variants)
+            found[f"tiles of {names}"] = (
+                f"{names}: a tile of {picture} may be smaller than what is looked at, so its tiles "
                 "overlap and are blended, and the mask is not quite that of the picture in one "
                 "piece; a larger --tile avoids it"
             )
     return found
 
 
-def remove_former(out: Path, replace: bool) -> None:
-    """Remove what the table in a folder says that an earlier run has written there, and the table.
+def require_replaced(out: Path, replace: bool) -> None:
+    """Fail on a folder with the masks of an earlier run, if they are not to be replaced.
 
     Raises:
-        UserError: there is one, and it is not to be replaced.
+        UserError: names it and the ways out.
     """
-    table = out / TABLE
-    if not table.exists():
-        return
     if not replace:
         raise UserError(
             f"{out}/ has the masks of an earlier run; use another --out, or --replace, which "
-            f"removes those that {table} names"
+            f"removes those that {out / TABLE} names"
         )
+
+
+def remove_former(out: Path) -> None:
+    """Remove the table in a folder, and what it says that an earlier run has written there."""
+    table = out / TABLE
     # A spreadsheet may have saved it in another encoding.
     with table.open(newline="", encoding="utf-8", errors="replace") as file:
         rows = list(csv.reader(file))
@@ -200,11 +209,16 @@ def remove_former(out: Path, replace: bool) -> None:
     table.unlink()
 
 
-def tasks(paths: Iterable[Path], out: Path) -> list[PictureTask]:
+def tasks(paths: Iterable[Path], out: Path, folders: Iterable[Path]) -> list[PictureTask]:
     """The pictures to predict; for a folder, every picture below it.
 
     A mask is named as its picture. Where two pictures differ in their suffix alone, it keeps that
     too.
+
+    Args:
+        paths: of pictures and folders.
+        out: what lies below it is no picture.
+        folders: that the masks will be written to.
 
     Raises:
         UserError: a path does not exist, two pictures have one name, or one would be overwritten.
@@ -214,7 +228,7 @@ def tasks(paths: Iterable[Path], out: Path) -> list[PictureTask]:
         if path.is_dir():
             if path.resolve() == out.resolve():
                 raise UserError(f"--out is {path}, the folder of your pictures; use another")
-            pictures = [p for p in _pictures(path) if not p.is_relative_to(out)]
+            pictures = [p for p in _pictures(path) if not below(p, out)]
             if not pictures:
                 raise UserError(f"{path}/ has no picture that Pillow can read")
             found += [PictureTask(p, p.relative_to(path)) for p in pictures]
@@ -233,10 +247,15 @@ def tasks(paths: Iterable[Path], out: Path) -> list[PictureTask]:
     for picture, target in found:
         if (other := first.setdefault(target, picture)) != picture:
             raise UserError(f"{other} and {picture} would both become {out / target}.png")
-        for suffix in (".png", ".overlay.jpg"):
-            if (written := Path(f"{out / target}{suffix}")).resolve() in sources:
+        for folder, suffix in product(folders, (".png", ".overlay.jpg")):
+            if (written := Path(f"{folder / target}{suffix}")).resolve() in sources:
                 raise UserError(f"{written} is one of your pictures; use another --out")
     return found
+
+
+def below(path: Path, folder: Path) -> bool:
+    """Whether a path lies in a folder, however both are written."""
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
@@ -261,14 +280,14 @@ def load(segmenter: Segmenter, keep_picture: bool, task: PictureTask) -> Loaded 
 
 
 def batches(
-    loaded: Iterable[Loaded | Failed], batch_size: int, tile: int
+    loaded: Iterable[Loaded | Failed], batch_size: int, pixels: int
 ) -> Iterator[list[Loaded] | Failed]:
     """Batches of consecutive pictures of the same input size; failures are passed on in order.
 
     Args:
         loaded: what `load` returned.
         batch_size: the most pictures in a batch.
-        tile: its square is the most pixels in a batch of several pictures.
+        pixels: the most in a batch of several pictures.
     """
     batch: list[Loaded] = []
     for item in loaded:
@@ -276,7 +295,7 @@ def batches(
             yield item
             continue
         shape = item.resized.shape
-        most = min(batch_size, max(1, tile**2 // (shape[0] * shape[1])))
+        most = min(batch_size, max(1, pixels // (shape[0] * shape[1])))
         if batch and (batch[0].resized.shape != shape or len(batch) >= most):
             yield batch
             batch = []
@@ -323,6 +342,13 @@ def _number(text: str, what: str = "no") -> float:
     return scale
 
 
+def _scales(text: str) -> list[float]:
+    found = [_number(scale) for scale in text.split(",")]
+    if max(found) > LARGEST_SCALE:
+        raise argparse.ArgumentTypeError(f"{max(found):g} is above {LARGEST_SCALE}")
+    return found
+
+
 def _scale(text: str) -> float | None:
     return None if text == "trained" else _number(text, "neither `trained` nor a")
 
@@ -360,7 +386,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--scales",
-        type=lambda text: [_number(scale) for scale in text.split(",")],
+        type=_scales,
         default=[1.0],
         help="see each picture at several scales, such as 0.75,1,1.25; the mean counts",
     )

@@ -83,20 +83,22 @@ AS_TRAINED = Views()
 def together(variants: Sequence[str], views: Views = AS_TRAINED) -> list["Segmenter"]:
     """Segmenters of some variants, one for those that stand on the same frozen backbone.
 
+    Two entries of `backbones` may have the same weights and other taps.
+
     Raises:
         UserError: there is no such variant, they were trained on other classes or pictures of
             another size, or the tile is too small.
     """
-    groups: dict[str, list[str]] = {}
+    groups: dict[tuple[str, str], list[str]] = {}
     expected = set()
     for variant in variants:
         head = trained(variant)
-        groups.setdefault(head.backbone_weights, []).append(variant)
+        groups.setdefault((head.backbone, head.backbone_weights), []).append(variant)
         expected.add((tuple(head.classes), head.image_size, head.fit))
     if len(expected) > 1:
         raise UserError(
-            "the variants in models/ differ in their classes or in the size of their pictures; "
-            "run `dvc repro`"
+            f"{', '.join(variants)} were trained on other classes, or on pictures of another size "
+            "or fit, than each other; `dvc repro` trains all on the same"
         )
     return [Segmenter(group, views) for group in groups.values()]
 
@@ -140,7 +142,9 @@ class Segmenter:
         folder, *others = (MODELS_DIR / variant for variant in variants)
         policy = precision.policy(read("precision", Precision))
         network = heads.load_network(folder, policy, others)
-        averages, tile = views.flip or tuple(views.scales) != (1.0,), views.tile
+        averages = views.flip or tuple(views.scales) != (1.0,)
+        # What goes through the network is as large as a tile times the largest scale.
+        tile = int(views.tile / max(1.0, *views.scales))
         far = None if averages else reach(network)
         self.network: keras.Model | Averaged = network
         if averages:
@@ -216,7 +220,7 @@ class Segmenter:
         return len(self.classes) * len(self.variants)
 
     def _blended(self, picture: np.ndarray) -> np.ndarray:
-        """A picture's logits, float32 (height, width, classes): the tiles' mean by `window`."""
+        """A picture's logits, float32 (height, width, logits): the tiles' mean by `window`."""
         size = picture.shape[:2]
         logits = np.zeros((*size, self._planes), np.float32)
         weights = np.zeros((*size, 1), np.float32)

@@ -26,7 +26,7 @@ from stages.shared.results.pages import render
 from stages.shared.results.predicted import Predicted
 from stages.shared.results.variants import seconds_of, variant_names
 from stages.shared.runtime import outputs
-from stages.shared.runtime.console import bar, size
+from stages.shared.runtime.console import bar, figures, size
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import EVALUATION_DIR, REPORTS_DIR
 from stages.shared.settings import reading
@@ -274,10 +274,7 @@ def page(results: Results, cards: list[dict[str, Any]]) -> str:
         costs=COSTS,
         cost=cost_table(results),
         cost_chart=charts.cost(
-            [
-                {"variant": name, "mean_iou": s.mean_iou, **s.cost.model_dump()}
-                for name, s in results.summaries.items()
-            ]
+            [{"variant": name, **metrics} for name, metrics in results.metrics.items()]
         ),
         iou=iou_table(results),
         curves={
@@ -315,7 +312,8 @@ def cost_table(results: Results) -> dict[str, list[Cell]]:
     for name, summary in results.summaries.items():
         cost, took = summary.cost, seconds_of(name)
         stored = "-" if cost.feature_bytes is None else f"{cost.feature_bytes / 1e6:.3f}"
-        shown = (f"{summary.mean_iou:.4f}", f"{cost.parameters / 1e6:.2f}", f"{cost.gflop:.3g}")
+        mean_iou = results.metrics[name]["mean_iou"]
+        shown = (f"{mean_iou:.4f}", f"{cost.parameters / 1e6:.2f}", figures(cost.gflop))
         times = ("-" if seconds is None else f"{seconds:.1f}" for seconds in took)
         rows[name] = [Cell(text, False) for text in (*shown, stored, *times)]
     return rows

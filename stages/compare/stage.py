@@ -22,8 +22,9 @@ from stages.shared.results.overlay import colours, overlay, save
 from stages.shared.results.predicted import PANELS, Predicted
 from stages.shared.results.variants import seconds_of, variant_names
 from stages.shared.runtime import outputs
-from stages.shared.runtime.console import counted
+from stages.shared.runtime.console import counted, figures
 from stages.shared.runtime.paths import EVALUATION_DIR, MODELS_DIR, REPORTS_DIR
+from stages.shared.runtime.seconds import SECONDS_DIR
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import Split
 
@@ -64,7 +65,7 @@ def compare() -> str:
         write_rows(
             staging.file(cost),
             (
-                {"variant": name, "mean_iou": round(s.mean_iou, 5), **s.cost.model_dump()}
+                {"variant": name, "mean_iou": round(s.mean_iou, 4), **s.cost.model_dump()}
                 for name, s in summaries.items()
             ),
         )
@@ -83,7 +84,8 @@ def compare() -> str:
 def table(summaries: dict[str, Summary]) -> str:
     """The variants' IoU in percent, the best first; each class's where there are few.
 
-    What it took comes last: GFLOP for a picture, and seconds for the features and the training.
+    What it took comes last: GFLOP for a picture, and seconds for its features, its training and its
+    parents'; `-` where a stage has not run here.
     """
     classes = list(next(iter(summaries.values())).iou)
     shown = classes if len(classes) <= MOST_COLUMNS else []
@@ -95,7 +97,7 @@ def table(summaries: dict[str, Summary]) -> str:
         percent = ["-" if value is None else f"{value:.1%}"[:-1] for value in values]
         took = seconds_of(name)
         seconds = "-" if None in took else f"{sum(filter(None, took)):.1f}"
-        rows.append([name, *percent, f"{summaries[name].cost.gflop:.3g}", seconds])
+        rows.append([name, *percent, figures(summaries[name].cost.gflop), seconds])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
@@ -110,8 +112,12 @@ def note_former_variants(variants: set[str]) -> None:
     parents = (EVALUATION_DIR, MODELS_DIR, REPORTS_DIR)
     measured = [*EVALUATION_DIR.glob("*/summary.json"), *REPORTS_DIR.glob("*/metrics.json")]
     for name in sorted({path.parent.name for path in measured} - variants):
-        folders = " ".join(f"{p}/{name}" for p in parents if (p / name).exists())
-        print(f"note: {name} is not in params.yaml; to remove its outputs: rm -r {folders}")
+        left = [p / name for p in parents if (p / name).exists()]
+        left += sorted(SECONDS_DIR.glob(f"*@{name}.json"))
+        print(
+            f"note: {name} is not in params.yaml; to remove its outputs: "
+            f"rm -r {' '.join(map(str, left))}"
+        )
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> None:

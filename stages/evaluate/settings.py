@@ -6,7 +6,8 @@ from pydantic import Field
 
 from stages.shared.settings.section import Count, Section, Split
 
-Scale = Annotated[float, Field(strict=False, gt=0, le=8)]
+LARGEST_SCALE = 8
+Scale = Annotated[float, Field(strict=False, gt=0, le=LARGEST_SCALE)]
 
 
 class Evaluate(Section):
@@ -24,3 +25,8 @@ class Evaluate(Section):
     batch_size: Count
     flip: bool = False
     scales: Annotated[list[Scale], Field(min_length=1)] = Field(default=[1.0])
+
+    @property
+    def averages(self) -> bool:
+        """Whether a picture is seen otherwise than once as it is."""
+        return self.flip or self.scales != [1.0]

@@ -54,10 +54,9 @@ class Measurement:
     def __init__(self, name: str, settings: Evaluate) -> None:
         self.name, self.batch_size = name, settings.batch_size
         self.classes = heads.load_config(MODELS_DIR / name).classes
-        averages = settings.flip or settings.scales != [1.0]
-        network, self.reader = model_and_reader(name, settings.split, whole=averages)
+        network, self.reader = model_and_reader(name, settings.split, whole=settings.averages)
         self.model: keras.Model | Averaged = network
-        if averages:
+        if settings.averages:
             self.model = Averaged(network, len(self.classes), settings.flip, settings.scales)
         self.confusion = np.zeros((len(self.classes), len(self.classes)), np.int64)
         self.loss = 0.0
@@ -110,18 +109,22 @@ def model_and_reader(
     return on_stored(model), FeatureReader(stored, features, split, list(model.input))
 
 
-def cost_of(name: str) -> Cost:
-    """What a variant takes for a picture of the records.
+def cost_of(name: str, settings: Evaluate) -> Cost:
+    """What a variant takes for a picture of the records, as it is measured.
 
     Its own backbone has the layers of the one that the features are of.
     """
     config = heads.load_config(MODELS_DIR / name)
     features, head = Features.load(config.backbone), heads.build(config)
     shapes = {tap: features.taps[tap].shape for tap in config.channels}
+    pixels = sum(scale**2 for scale in settings.scales) * (1 + settings.flip)
+    gflop = (features.flop + cost.flop(head, shapes)) / 1e9 * pixels
+    reads_features = config.frozen and not settings.averages
     return Cost(
         parameters=features.parameters + head.count_params(),
-        gflop=float(f"{(features.flop + cost.flop(head, shapes)) / 1e9:.4g}"),
-        feature_bytes=tap_bytes(shapes.values()) if config.frozen else None,
+        gflop=float(f"{gflop:.4g}"),
+        feature_bytes=tap_bytes(shapes.values()) if reads_features else None,
+        passes=len(settings.scales) * (1 + settings.flip),
     )
 
 
@@ -145,7 +148,7 @@ def evaluate(name: str) -> str:
             split=settings.split,
             records=Dataset.load().digest,
             predictions=digest,
-            cost=cost_of(name),
+            cost=cost_of(name, settings),
             iou=iou,
             history=read_history(name),
         )

@@ -13,6 +13,8 @@ from stages.shared.networks.families.table import NETWORKS
 from stages.shared.records.dataset import Dataset
 from stages.shared.results.overlay import hex_colours
 from stages.shared.results.pages import markdown, render
+from stages.shared.results.scores import Scores
+from stages.shared.runtime.console import figures
 from stages.shared.settings.section import SPLITS
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
@@ -29,6 +31,8 @@ RESIZES = {
 }
 
 
+# Of metrics.json, what is from 0 to 1, and the loss.
+MEASURES = ("loss", *(field for field in Scores._fields if field != "iou"))
 DECODERS = {
     "fcn": "A fully convolutional network (Long, Shelhamer, Darrell, 2015)",
     "mlp": "A network with an MLP decoder (SegFormer, Xie et al., 2021)",
@@ -69,12 +73,14 @@ def model_card(card: Card) -> str:
         for value, (name, colour) in enumerate(zip(dataset.classes, colours, strict=True))
     ]
     shares = [f"share of {split} pixels" for split in SPLITS]
-    measured = {key: value for key, value in card.metrics.items() if key != "iou"}
+    measured = {key: card.metrics[key] for key in MEASURES}
     measured |= {f"IoU of {name}": value for name, value in card.metrics["iou"].items()}
     metrics = [[k, "no pixel" if v is None else f"{v:.4f}"] for k, v in measured.items()]
     return render(
         TEMPLATE,
         card=card,
+        gflop=figures(card.metrics["gflop"]),
+        passes=card.metrics["passes"],
         network=DECODERS[card.training.settings["decoder"]],
         dataset=dataset,
         splits=SPLITS,

@@ -114,7 +114,7 @@ class Variant(TrainOverrides):
             `strides`.
         parent: the variant whose trained weights it starts from, or its backbone.
         backbone_rate: learning rate of the backbone, as a share of the head's, for `train:
-            network`.
+            network`; its weights decay at the head's.
         augmentation: of the pictures, likewise.
     """
 

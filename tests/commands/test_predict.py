@@ -83,6 +83,14 @@ def test_a_backbone_that_fine_tuning_changed_is_run_by_itself(segment):
     assert [segmenter.variants for segmenter in together([*FROZEN, tuned])] == expected
 
 
+def test_several_variants_are_averaged_as_each_alone(segment):
+    views = Views(flip=True, scales=[1.0, 1.5])
+    picture = drawn(100, 50)
+    for variant, mask in Segmenter(FROZEN, views)(picture).items():
+        alone = only(segment(variant, flip=True, scales=[1.0, 1.5])(picture))
+        np.testing.assert_array_equal(mask, alone)
+
+
 def test_several_variants_of_a_large_picture_go_through_the_same_tiles(segment):
     picture = drawn(1100, 900)
     for scale in (1.0, 0.9):
@@ -310,6 +318,20 @@ def test_several_variants_get_a_folder_each(built_project: Project, pictures: Pa
             assert (out / name / file).read_bytes() == (alone / file).read_bytes()
 
 
+def test_a_run_of_several_variants_replaces_one_of_a_single_one_and_back(
+    built_project: Project, pictures: Path, tmp_path: Path
+):
+    out, picture = tmp_path / "out", str(pictures / "a.png")
+    one, both = ("--variant", "fcn32s"), ("--variant", "fcn32s", "--variant", "fcn8s")
+    for first, then, left in ((one, both, ["fcn32s", "fcn8s"]), (both, one, ["a.png"])):
+        built_project.command("predict", *first, "--out", str(out), "--replace", picture)
+        refused = built_project.command("predict", *then, "--out", str(out), picture, check=False)
+        assert "has the masks of an earlier run" in refused.stderr
+        built_project.command("predict", *then, "--out", str(out), "--replace", picture)
+        masks = {path.parent.name for path in out.rglob("a.png")}
+        assert masks == ({"out"} if left == ["a.png"] else set(left))
+
+
 def test_a_picture_is_turned_as_its_exif_says(
     built_project: Project, pictures: Path, tmp_path: Path, monkeypatch
 ):
@@ -333,6 +355,18 @@ MISTAKES = {
     "a picture that would be overwritten": (
         ["--out", "{pictures}", "{pictures}/turned.png"],
         "turned.png is one of your pictures; use another --out",
+    ),
+    "a picture that one of several variants would overwrite": (
+        [
+            "--variant",
+            "fcn8s",
+            "--variant",
+            "fcn32s",
+            "--out",
+            "{pictures}/..",
+            "{pictures}/../fcn32s/a.png",
+        ],
+        "fcn32s/a.png is one of your pictures; use another --out",
     ),
     "the folder of the pictures": (
         ["--out", "{pictures}", "{pictures}"],
@@ -359,6 +393,8 @@ def test_a_mistake_is_named_before_anything_is_written(
     copy = pictures.parent / "copy"
     copy.mkdir(exist_ok=True)
     (copy / "a.png").write_bytes((pictures / "a.png").read_bytes())
+    (pictures.parent / "fcn32s").mkdir(exist_ok=True)
+    (pictures.parent / "fcn32s/a.png").write_bytes((pictures / "a.png").read_bytes())
     monkeypatch.chdir(built_project.folder)
     given = [argument.format(pictures=pictures) for argument in arguments]
     parsed = predict.parser().parse_args(
@@ -369,6 +405,19 @@ def test_a_mistake_is_named_before_anything_is_written(
     assert not Path("out").exists()
 
 
+@pytest.mark.parametrize(
+    ("scales", "message"),
+    [("1,0", "'0' is no number above 0"), ("1,9", "9 is above 8"), ("x", "'x' is no number above")],
+)
+def test_a_scale_that_makes_no_sense_is_named(scales: str, message: str, capsys):
+    from commands.predict import command as predict
+
+    given = ["--variant", "fcn8s", "--out", "out", "--scales", scales, "a.png"]
+    with pytest.raises(SystemExit):
+        predict.parser().parse_args(given)
+    assert message in capsys.readouterr().err
+
+
 def test_masks_in_the_folder_of_the_pictures_are_no_pictures(pictures: Path, tmp_path: Path):
     from commands.predict import command as predict
 
@@ -377,7 +426,7 @@ def test_masks_in_the_folder_of_the_pictures_are_no_pictures(pictures: Path, tmp
     Image.fromarray(drawn(40, 40)).save(folder / "a.jpg")
     (folder / "masks").mkdir()
     Image.fromarray(drawn(40, 40)).save(folder / "masks/a.png")
-    found = predict.tasks([folder], folder / "masks")
+    found = predict.tasks([folder], folder / "masks", [folder / "masks"])
     assert found == [predict.PictureTask(folder / "a.jpg", Path("a"))]
 
 

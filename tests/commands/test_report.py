@@ -78,7 +78,7 @@ def evaluated(number: int) -> Evaluated:
 
 # Learning curves, IoU by class, cost; one of each variant is beside.
 CHARTS = 3 + 1 + 1
-COST = Cost(parameters=1_234_567, gflop=0.5, feature_bytes=250_000)
+COST = Cost(parameters=1_234_567, gflop=0.5, feature_bytes=250_000, passes=1)
 PICTURES = [evaluated(number) for number in range(8)]
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
@@ -130,6 +131,17 @@ def test_an_export_that_disagrees_fails_the_stage(exported: Path):
         stage.require_agreement(one_pixel_in_a_thousand_off, samples, exported)
 
 
+@pytest.mark.parametrize(("share", "accepted"), [(0.5, True), (2.0, False)])
+def test_two_classes_that_rounding_may_swap_agree(share: float, accepted: bool):
+    """The second class of every pixel is nearly as good as the first."""
+    logits = np.zeros((1, 2, 2, 3), np.float32)
+    logits[..., 0], logits[..., 1] = 1.0, 1.0 - share * stage.TIE
+    sample = stage.Sample(np.zeros((1, 2, 2, 3), np.uint8), logits)
+    expectation = nullcontext() if accepted else pytest.raises(UserError, match=r"on 0\.0000%")
+    with expectation:
+        stage.require_agreement(lambda _: {"classes": np.ones((1, 2, 2), np.uint8)}, [sample], "x")
+
+
 def test_an_export_twice_gives_the_same_bytes(project: Project):
     before = project.digests("models/export/fcn32s")
     assert len(before) == 6
@@ -166,6 +178,7 @@ def test_the_model_card_tells_what_the_files_hold(exported: Path, built_project:
         "# fcn32s\n",
         f"{network.count_params():,} parameters",
         "| mean_iou | {:.4f} |".format(metrics["mean_iou"]),
+        f"{metrics['gflop']:.3g} GFLOP for a picture",
         "| IoU of ring | {:.4f} |".format(metrics["iou"]["ring"]),
         "On the test split.",
         "6 train, 3 validation, 3 test; 0 left out",

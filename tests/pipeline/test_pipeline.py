@@ -18,6 +18,7 @@ MEASURES = {
     "parameters",
     "gflop",
     "feature_bytes",
+    "passes",
     "iou",
 }
 EPOCHS = {

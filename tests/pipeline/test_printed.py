@@ -121,10 +121,9 @@ def test_the_last_stage_ends_with_the_table_of_all_variants_the_best_first(proje
     measured = {name: json.loads(file.read_text()) for name, file in files.items()}
     for name, mean, *ious, gflop, seconds in rows:
         assert float(gflop) == pytest.approx(measured[name]["gflop"], rel=5e-3)
-        took = [
-            json.loads((project.folder / f"reports/seconds/{s}.json").read_text())["seconds"]
-            for s in ("features@vgg19", f"train@{name}")
-        ]
+        stages = ["features@vgg19", *(f"train@{v}" for v in line_of(project, name))]
+        files = [project.folder / f"reports/seconds/{stage}.json" for stage in stages]
+        took = [json.loads(file.read_text())["seconds"] for file in files]
         assert float(seconds) == pytest.approx(sum(took), abs=0.06)
         assert float(mean) == pytest.approx(100 * measured[name]["mean_iou"], abs=0.051)
         assert len(ious) == 5
@@ -137,6 +136,15 @@ def test_the_last_stage_ends_with_the_table_of_all_variants_the_best_first(proje
     assert order == sorted(order, reverse=True)
     whole_run = stages_run(project.run("dvc", "repro", "--force", "--dry").stdout)
     assert whole_run[-1] == "compare"
+
+
+def line_of(project: Project, variant: str) -> list[str]:
+    """A variant, and the variants that it comes from."""
+    variants, line = project.params["variants"], []
+    while variant in variants:
+        line.append(variant)
+        variant = variants[variant]["parent"]
+    return line
 
 
 def summary(project: Project, variant: str) -> dict:

@@ -26,11 +26,13 @@ class Cost(BaseModel):
         parameters: weights of the whole network.
         gflop: 10^9 multiplications and additions, see `cost.flop`.
         feature_bytes: stored activations that its head reads; None if it reads pictures.
+        passes: of each picture through it, by `evaluate.flip` and `evaluate.scales`.
     """
 
     parameters: int
     gflop: float
     feature_bytes: int | None
+    passes: int
 
 
 class Summary(Manifest):

@@ -30,7 +30,7 @@ class BackboneConfig(Manifest):
         weights: SHA-256 of the file of weights; empty before they are written.
     """
 
-    schema_version: Literal[5] = 5
+    schema_version: Literal[6] = 6
     network: str
     width: float
     strides: tuple[int, ...]

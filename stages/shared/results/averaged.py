@@ -1,5 +1,6 @@
 """A network's mean over a picture's flip and several scales of it (test-time augmentation)."""
 
+import math
 from collections.abc import Sequence
 
 import keras
@@ -27,7 +28,14 @@ class Averaged:
         self.network, self.classes, self.flip, self.scales = network, classes, flip, scales
 
     def predict_on_batch(self, pictures: np.ndarray) -> np.ndarray:
-        """Logits, of the network's shape: logarithms of the mean probabilities."""
+        """Logits, of the network's shape: logarithms of the mean probabilities.
+
+        An enlarged batch goes through the network in parts that are as large as it was.
+        """
+        parts = min(len(pictures), math.ceil(max(1.0, *self.scales) ** 2))
+        return np.concatenate([self._mean(part) for part in np.array_split(pictures, parts)])
+
+    def _mean(self, pictures: np.ndarray) -> np.ndarray:
         height, width = pictures.shape[1:3]
         total: np.ndarray | float = 0.0
         for scale in self.scales:

@@ -16,11 +16,13 @@ class Kind(BaseModel):
         stride: of its finest tap.
         train: what it trains.
         backbone: that it stands on.
+        parent: the variant that it starts from, or its backbone.
     """
 
     stride: int
     train: str = "head"
     backbone: str = ""
+    parent: str = ""
 
 
 def variant_names(path: Path = PARAMS_FILE) -> list[str]:
@@ -36,9 +38,13 @@ def variant_names(path: Path = PARAMS_FILE) -> list[str]:
 
 
 def seconds_of(variant: str, path: Path = PARAMS_FILE) -> tuple[float | None, float | None]:
-    """How long the features that a variant stands on took, and its training, where known."""
-    backbone = _kinds(path)[variant].backbone
-    return seconds.noted(f"features@{backbone}"), seconds.noted(f"train@{variant}")
+    """How long a variant took, where known: its features, and its training with its parents'."""
+    kinds, trained = _kinds(path), list[float | None]()
+    features = seconds.noted(f"features@{kinds[variant].backbone}")
+    while variant in kinds:
+        trained.append(seconds.noted(f"train@{variant}"))
+        variant = kinds[variant].parent
+    return features, None if None in trained else sum(filter(None, trained))
 
 
 def _kinds(path: Path) -> dict[str, Kind]:

@@ -21,6 +21,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def figures(number: float) -> str:
+    """A number with three significant figures, such as `0.252` and `2,120`."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
 def size(*paths: Path) -> str:
     """Size of some files and of all files in some folders, such as `12.3 MB`."""
     files = [file for path in paths for file in (path, *path.rglob("*")) if file.is_file()]

@@ -56,12 +56,16 @@ def exportable(layer: keras.Layer) -> keras.Layer:
     """
     if isinstance(layer, layers.Activation) and layer.activation is keras.activations.gelu:
         return layers.Activation(gelu, name=layer.name)
-    if isinstance(layer, layers.Conv2D) and layer.groups == layer.filters:
+    if isinstance(layer, layers.Conv2D) and 1 < layer.groups == layer.filters:
         return layers.DepthwiseConv2D(
             layer.kernel_size,
-            padding=layer.padding,
+            layer.strides,
+            layer.padding,
+            dilation_rate=layer.dilation_rate,
+            activation=layer.activation,
             use_bias=layer.use_bias,
             depthwise_initializer=layer.kernel_initializer,
+            bias_initializer=layer.bias_initializer,
             name=layer.name,
         )
     return type(layer).from_config(layer.get_config())
