@@ -14,6 +14,7 @@ from benchmarks.workspace import ROOT
 from stages.shared.results.pages import markdown
 from stages.shared.runtime.console import figures
 
+# The smallest of each family.
 SMALLEST = (
     "vgg19",
     "efficientnet_lite0",

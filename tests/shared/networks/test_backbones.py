@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from benchmarks.families import SMALLEST
 from stages.shared.networks import backbones
 from stages.shared.networks.backbones import BackboneConfig, stride_of, tap
 from stages.shared.networks.families.preprocessing import Preprocess
@@ -15,17 +16,6 @@ from tests.shared.networks.made_up import network_of_ones
 
 STRIDES = (4, 8, 16, 32)
 # Of each family the smallest; a campaign takes all networks that a machine of 8 GB can hold twice.
-SMALLEST = (
-    "vgg19",
-    "efficientnet_lite0",
-    "resnet50",
-    "densenet121",
-    "mobilenet_v2",
-    "mobilenet_v3_small",
-    "efficientnet_b0",
-    "efficientnet_v2_b0",
-    "convnext_tiny",
-)
 LARGEST = ("convnext_large", "convnext_xlarge", "efficientnet_b7", "efficientnet_v2_l")
 TRIED = [name for name in NETWORKS if name not in LARGEST] if CAMPAIGN else SMALLEST
 
