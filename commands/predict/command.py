@@ -87,8 +87,11 @@ def predict(arguments: argparse.Namespace) -> int:
     segmenters = together(variants, views)
     # An earlier run may have had one variant or several.
     former = [f for f in (out, *(out / v for v in trained_variants())) if (f / TABLE).exists()]
-    for folder in former:
-        require_replaced(folder, arguments.replace)
+    if former and not arguments.replace:
+        raise UserError(
+            f"{former[0]}/ has the masks of an earlier run; use another --out, or --replace, which "
+            f"removes those that {former[0] / TABLE} names"
+        )
     for folder in former:
         remove_former(folder)
     try:
@@ -183,19 +186,6 @@ def doubts(
     return found
 
 
-def require_replaced(out: Path, replace: bool) -> None:
-    """Fail on a folder with the masks of an earlier run, if they are not to be replaced.
-
-    Raises:
-        UserError: names it and the ways out.
-    """
-    if not replace:
-        raise UserError(
-            f"{out}/ has the masks of an earlier run; use another --out, or --replace, which "
-            f"removes those that {out / TABLE} names"
-        )
-
-
 def remove_former(out: Path) -> None:
     """Remove the table in a folder, and what it says that an earlier run has written there."""
     table = out / TABLE
@@ -224,11 +214,12 @@ def tasks(paths: Iterable[Path], out: Path, folders: Iterable[Path]) -> list[Pic
         UserError: a path does not exist, two pictures have one name, or one would be overwritten.
     """
     found: list[PictureTask] = []
+    own = out.resolve()
     for path in paths:
         if path.is_dir():
-            if path.resolve() == out.resolve():
+            if path.resolve() == own:
                 raise UserError(f"--out is {path}, the folder of your pictures; use another")
-            pictures = [p for p in _pictures(path) if not below(p, out)]
+            pictures = [p for p in _pictures(path) if not p.resolve().is_relative_to(own)]
             if not pictures:
                 raise UserError(f"{path}/ has no picture that Pillow can read")
             found += [PictureTask(p, p.relative_to(path)) for p in pictures]
@@ -251,11 +242,6 @@ def tasks(paths: Iterable[Path], out: Path, folders: Iterable[Path]) -> list[Pic
             if (written := Path(f"{folder / target}{suffix}")).resolve() in sources:
                 raise UserError(f"{written} is one of your pictures; use another --out")
     return found
-
-
-def below(path: Path, folder: Path) -> bool:
-    """Whether a path lies in a folder, however both are written."""
-    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _pictures(folder: Path) -> Iterator[Path]:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-from PIL import Image
 
 from commands.predict.reach import reach
 from stages.shared.formats import pictures
@@ -21,7 +20,7 @@ from stages.shared.formats.pictures import Size
 from stages.shared.networks import heads, precision
 from stages.shared.networks.families.preprocessing import COARSEST_STRIDE
 from stages.shared.networks.heads import HeadConfig
-from stages.shared.results.averaged import Averaged
+from stages.shared.results.averaged import Averaged, averages
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import MODELS_DIR
 from stages.shared.settings.reading import read
@@ -142,13 +141,12 @@ class Segmenter:
         folder, *others = (MODELS_DIR / variant for variant in variants)
         policy = precision.policy(read("precision", Precision))
         network = heads.load_network(folder, policy, others)
-        averages = views.flip or tuple(views.scales) != (1.0,)
+        several = averages(views.flip, views.scales)
         # What goes through the network is as large as a tile times the largest scale.
         tile = int(views.tile / max(1.0, *views.scales))
-        far = None if averages else reach(network)
-        self.network: keras.Model | Averaged = network
-        if averages:
-            self.network = Averaged(network, len(self.classes), views.flip, views.scales)
+        far = None if several else reach(network)
+        averaged = Averaged(network, len(self.classes), views.flip, views.scales)
+        self.network: keras.Model | Averaged = averaged if several else network
         self.exact = far is not None and 2 * far < tile
         self.margin = far if far is not None and self.exact else BLENDED
         self.core = (tile - 2 * self.margin) // COARSEST_STRIDE * COARSEST_STRIDE
@@ -288,8 +286,7 @@ def class_map(logits: np.ndarray, size: Size) -> np.ndarray:
     best = np.full(size, -np.inf, np.float32)
     labels = np.zeros(size, np.uint8)
     for label, plane in enumerate(np.moveaxis(logits, -1, 0)):
-        shape = (size[1], size[0])
-        scores = np.asarray(Image.fromarray(plane).resize(shape, Image.Resampling.BILINEAR))
+        scores = pictures.resize_picture(plane, size)
         better = scores > best
         labels[better] = label
         np.maximum(best, scores, out=best)

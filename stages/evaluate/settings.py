@@ -25,8 +25,3 @@ class Evaluate(Section):
     batch_size: Count
     flip: bool = False
     scales: Annotated[list[Scale], Field(min_length=1)] = Field(default=[1.0])
-
-    @property
-    def averages(self) -> bool:
-        """Whether a picture is seen otherwise than once as it is."""
-        return self.flip or self.scales != [1.0]

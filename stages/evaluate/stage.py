@@ -28,7 +28,7 @@ from stages.shared.networks.stored import on_stored
 from stages.shared.records.dataset import IGNORED, Dataset
 from stages.shared.records.shards import PictureReader
 from stages.shared.results import cost, scores
-from stages.shared.results.averaged import Averaged
+from stages.shared.results.averaged import Averaged, averages
 from stages.shared.results.scores import Scores
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import bar, counted
@@ -54,10 +54,10 @@ class Measurement:
     def __init__(self, name: str, settings: Evaluate) -> None:
         self.name, self.batch_size = name, settings.batch_size
         self.classes = heads.load_config(MODELS_DIR / name).classes
-        network, self.reader = model_and_reader(name, settings.split, whole=settings.averages)
-        self.model: keras.Model | Averaged = network
-        if settings.averages:
-            self.model = Averaged(network, len(self.classes), settings.flip, settings.scales)
+        views = settings.flip, settings.scales
+        whole = averages(*views)
+        network, self.reader = model_and_reader(name, settings.split, whole)
+        self.model = Averaged(network, len(self.classes), *views) if whole else network
         self.confusion = np.zeros((len(self.classes), len(self.classes)), np.int64)
         self.loss = 0.0
 
@@ -119,7 +119,7 @@ def cost_of(name: str, settings: Evaluate) -> Cost:
     shapes = {tap: features.taps[tap].shape for tap in config.channels}
     pixels = sum(scale**2 for scale in settings.scales) * (1 + settings.flip)
     gflop = (features.flop + cost.flop(head, shapes)) / 1e9 * pixels
-    reads_features = config.frozen and not settings.averages
+    reads_features = config.frozen and not averages(settings.flip, settings.scales)
     return Cost(
         parameters=features.parameters + head.count_params(),
         gflop=float(f"{gflop:.4g}"),

@@ -112,9 +112,10 @@ def resize(image: np.ndarray, mask: np.ndarray, size: Size) -> tuple[np.ndarray,
 
 
 def resize_picture(image: np.ndarray, size: Size) -> np.ndarray:
-    """Stretch a picture, uint8 (height, width, 3), to `size`, (height, width) in pixels.
+    """Stretch a picture, uint8 (height, width, 3), or a plane of numbers, float32 (height, width).
 
-    Bilinear, over the whole footprint of a pixel when the picture shrinks (antialiasing).
+    To `size`, (height, width) in pixels; bilinear, over the whole footprint of a pixel when the
+    picture shrinks (antialiasing).
     """
     height, width = size
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))

@@ -5,10 +5,16 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-from PIL import Image
+
+from stages.shared.formats.pictures import resize_picture
 
 # The smallest probability that a mean is taken for, so that its logarithm is finite.
 SMALLEST = 1e-7
+
+
+def averages(flip: bool, scales: Sequence[float]) -> bool:
+    """Whether a picture is seen otherwise than once as it is."""
+    return flip or list(scales) != [1.0]
 
 
 class Averaged:
@@ -42,11 +48,11 @@ class Averaged:
             size = max(1, round(height * scale)), max(1, round(width * scale))
             seen = pictures
             if size != (height, width):
-                seen = np.stack([resized(picture, size) for picture in pictures])
+                seen = np.stack([resize_picture(picture, size) for picture in pictures])
             for step in (1, -1) if self.flip else (1,):
                 logits = self.network.predict_on_batch(seen[:, :, ::step])[:, :, ::step]
                 if size != (height, width):
-                    logits = np.stack([resized_planes(one, (height, width)) for one in logits])
+                    logits = resized(logits, (height, width))
                 total = total + probabilities(logits, self.classes)
         mean = total / (len(self.scales) * (1 + self.flip))
         return np.log(np.maximum(mean, SMALLEST))
@@ -59,13 +65,8 @@ def probabilities(logits: np.ndarray, classes: int) -> np.ndarray:
     return (exponentials / exponentials.sum(axis=-1, keepdims=True)).reshape(logits.shape)
 
 
-def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A picture, uint8 (height, width, 3), or a plane, float32 (height, width), at another size."""
-    height, width = size
-    made = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(made)
-
-
-def resized_planes(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Logits, float32 (height, width, classes), at another size."""
-    return np.stack([resized(plane, size) for plane in np.moveaxis(planes, -1, 0)], axis=-1)
+def resized(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Logits, float32 (batch, height, width, n), at another (height, width)."""
+    pictures = np.moveaxis(logits, -1, 1)
+    planes = [[resize_picture(plane, size) for plane in picture] for picture in pictures]
+    return np.moveaxis(np.array(planes), 1, -1)
