@@ -28,6 +28,7 @@ from stages.shared.networks.families.table import NETWORKS
 from stages.shared.networks.stored import on_stored
 from stages.shared.results import cost
 from stages.shared.runtime import start
+from stages.shared.settings.section import DEFAULT_MEMORY
 from stages.train import standardised
 from stages.train.batches import Batches
 from stages.train.fit import fit
@@ -164,13 +165,14 @@ def train_head(
             settings,
             f"fcn{stride}s",
             progress,
+            memory=DEFAULT_MEMORY * devices.memory(),
             callbacks=[epochs.callback()],
         )
     # A training pass and a validation pass over the same pictures; the first epoch compiles.
     return {
         "ms_a_picture_and_epoch": 1000 * min(epochs.seconds) / len(masks),
-        "first_loss": progress.rows[0]["loss"],
-        "last_loss": progress.rows[-1]["loss"],
+        "first_loss": progress.rows[0]["val_loss"],
+        "last_loss": progress.rows[-1]["val_loss"],
     }
 
 

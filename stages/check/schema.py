@@ -14,7 +14,14 @@ from stages.prepare.settings import AnySource
 from stages.shared.engines.settings import DEFAULT_ENGINE, EngineName, Ray
 from stages.shared.settings.mistakes import validate
 from stages.shared.settings.reading import PARAMS_FILE, load
-from stages.shared.settings.section import Name, Precision, Section, Seed
+from stages.shared.settings.section import (
+    DEFAULT_MEMORY,
+    Name,
+    Precision,
+    Section,
+    Seed,
+    Share,
+)
 from stages.train.settings import Train, Variant
 
 # Folders of models/ and reports/ that are no backbone's and no variant's.
@@ -34,6 +41,9 @@ class Params(Section):
             hardware is fast at it, float32 else.
         engine: where `prepare` and `features` make their shards: `local`, this machine, or `ray`, a
             cluster. The outputs are the same.
+        memory: share of the GPU's memory, or without one of the machine's free memory, that a
+            training may fill with its pictures or activations. What does not fit is read from the
+            disk in each epoch. The outputs are the same.
     """
 
     seed: Seed
@@ -48,6 +58,7 @@ class Params(Section):
     export: Export
     engine: EngineName = DEFAULT_ENGINE
     ray: Ray = Ray()
+    memory: Share = DEFAULT_MEMORY
 
     @model_validator(mode="after")
     def _names_are_free(self) -> Self:

@@ -182,10 +182,10 @@ def write_confusion(path: Path, confusion: np.ndarray, classes: list[str]) -> No
 
 
 def read_history(name: str) -> list[dict[str, int | float | None]]:
-    """The rows of a variant's history.csv; None for what is not finite, which JSON has not."""
+    """The rows of a variant's history.csv; None for what was not measured or is not finite."""
     with (REPORTS_DIR / name / "history.csv").open(newline="", encoding="utf-8") as file:
         return [
-            {key: _finite(float(value)) for key, value in row.items()}
+            {key: _finite(float(value)) if value else None for key, value in row.items()}
             | {"epoch": int(row["epoch"])}
             for row in csv.DictReader(file)
         ]

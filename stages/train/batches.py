@@ -1,9 +1,9 @@
 """Batches of labelled pictures, or of their stored activations, in the order of an epoch."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -12,6 +12,9 @@ from stages.shared.networks import devices
 from stages.shared.records.dataset import IGNORED
 
 Inputs = dict[str, np.ndarray] | np.ndarray
+# That read batches ahead of the step. Without any, TensorFlow prefetches, and Keras waits each time
+# it drops what an epoch was read with: with few batches, half of the time.
+THREADS, AHEAD = 4, 8
 
 
 class Reader(Protocol):
@@ -24,17 +27,11 @@ class Reader(Protocol):
         """What the network reads of these pictures, and masks, uint8 (pictures, height, width)."""
 
 
-class Augment(Protocol):
-    """A random change of pictures and masks."""
-
-    def __call__(
-        self, pictures: np.ndarray, masks: np.ndarray, seed: Sequence[int]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The pictures and masks after a random change that follows from `seed`."""
-
-
 class Batches(keras.utils.PyDataset):
     """Batches of a reader; with a seed, in a new order each epoch, see `begin`.
+
+    A batch is what `Supplied` takes: `inputs` and `masks`, read by threads ahead of the step, or,
+    of a resident split, `indices`.
 
     Where several processes train together, each takes its share of every batch. The last batch may
     then be filled up with pictures of which every pixel is ignored, so that the shares are equal.
@@ -43,50 +40,43 @@ class Batches(keras.utils.PyDataset):
         reader: the split.
         batch_size: pictures in a batch; the last may have fewer.
         seed: of the order; None keeps the order of the records.
-        augment: changes each batch; needs a seed.
         versions: of each picture in the reader, all of one after all of another; an epoch takes one
             of each, by chance.
 
     Attributes:
+        resident_from: index of the split's first picture among the resident ones; None: it is read.
         failure: what the reader raised.
     """
 
     def __init__(
-        self,
-        reader: Reader,
-        batch_size: int,
-        seed: int | None = None,
-        augment: Augment | None = None,
-        versions: int = 1,
+        self, reader: Reader, batch_size: int, seed: int | None = None, versions: int = 1
     ) -> None:
-        super().__init__()
+        super().__init__(workers=THREADS, max_queue_size=AHEAD)
+        self.resident_from: int | None = None
         self.failure: Exception | None = None
         self.pictures, self.versions = len(reader) // versions, versions
-        self.reader, self.batch_size, self.seed, self.augment = reader, batch_size, seed, augment
+        self.reader, self.batch_size, self.seed = reader, batch_size, seed
         self.begin(0)
 
     def __len__(self) -> int:
         return math.ceil(self.pictures / self.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[Inputs, np.ndarray]:
-        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+    def __getitem__(self, index: int) -> tuple[dict[str, Any]]:
+        chosen = np.sort(self.order[index * self.batch_size : (index + 1) * self.batch_size])
+        if self.resident_from is not None:
+            return ({"indices": (self.resident_from + chosen).astype(np.int32)},)
         try:
-            inputs, masks = self.reader.take(np.sort(chosen))
+            inputs, masks = self.reader.take(chosen)
         except Exception as error:
             self.failure = error
             raise
-        if self.augment is not None:
-            assert isinstance(inputs, np.ndarray), "pictures can be changed, activations can't"
-            with devices.alone():
-                inputs, masks = self.augment(inputs, masks, (self.seed or 0, self.epoch, index))
-        if devices.processes() == 1:
-            return inputs, masks
-        assert isinstance(inputs, np.ndarray), "heads are trained by one process"
-        return share(inputs, 0), share(masks, IGNORED)
+        if devices.processes() > 1:
+            assert isinstance(inputs, np.ndarray), "heads are trained by one process"
+            inputs, masks = share(inputs, 0), share(masks, IGNORED)
+        return ({"inputs": inputs, "masks": masks},)
 
     def begin(self, epoch: int) -> None:
-        """Set the order, and the changes, of an epoch; epoch 0 is before the first step."""
-        self.epoch = epoch
+        """Set the order of an epoch; epoch 0 is before the first step."""
         self.order = np.arange(self.pictures)
         if self.seed is not None:
             random = np.random.default_rng((self.seed, epoch))

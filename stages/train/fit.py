@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import keras
 
@@ -14,10 +13,11 @@ from stages.train.metrics import MeanIoU, PixelAccuracy
 from stages.train.optimizers import optimizer
 from stages.train.progress import EpochLines, Progress
 from stages.train.settings import Train
+from stages.train.supplied import Augment, Resident, Supplied, resident_bytes
 
 
 def fit(
-    model: keras.Model,
+    network: keras.Model,
     loss: PixelLoss,
     batches: Batches,
     validation: Batches,
@@ -26,12 +26,14 @@ def fit(
     progress: Progress,
     policy: str = "float32",
     shares: Sequence[float] = (),
+    augment: Augment | None = None,
+    memory: float = 0.0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
-    """Train a model in place, to its best epoch, from the last epoch that `progress` has.
+    """Train a network in place, to its best epoch, from the last epoch that `progress` has.
 
     Args:
-        model: of what `batches` hold, to logits, float32 (batch, height, width, classes).
+        network: of what `batches` hold, to logits, float32 (batch, height, width, classes).
         loss: what is minimised.
         batches: the training split.
         validation: the validation split.
@@ -40,11 +42,18 @@ def fit(
         progress: notes each epoch.
         policy: dtype policy that the trained layers run under.
         shares: of the learning rate, for each trainable weight; empty: all learn at the rate.
+        augment: changes the training batches.
+        memory: bytes that both splits may take of the device's memory; what takes more is read from
+            the disk in each epoch, to the same result.
         callbacks: more of Keras's.
 
     Raises:
         UserError: the loss is not finite, or what the batches are read from is damaged.
     """
+    splits = (batches, validation)
+    with read_errors(*splits):
+        resident = Resident(splits) if resident_bytes(splits) <= memory else None
+    model = Supplied(network, augment, resident)
     model.compile(
         optimizer=optimizer(settings, settings.epochs * len(batches), policy, shares),
         loss=loss,
@@ -53,11 +62,10 @@ def fit(
     )
     model.optimizer.build(model.trainable_variables)
     progress.set_model(model)
-    with read_errors(batches, validation):
+    with read_errors(*splits):
         if not progress.restore():
-            measure = partial(model.evaluate, return_dict=True, verbose=0)
-            start = measure(batches)
-            progress.start(start | {f"val_{k}": v for k, v in measure(validation).items()})
+            start = model.evaluate(validation, return_dict=True, verbose=0)
+            progress.start({f"val_{measure}": value for measure, value in start.items()})
         done = len(progress.rows) - 1
         if done:
             print(f"{name}: continuing after epoch {done} of {settings.epochs}")
@@ -90,5 +98,7 @@ def fit(
 def compiles() -> bool | str:
     """Keras's `jit_compile`: XLA, but not for TensorFlow on a CPU, where compiling takes longer
     than it saves, nor on several devices, which sum inside a step."""
-    one_gpu = devices.gpus() and devices.replicas() == 1
-    return "auto" if one_gpu or keras.backend.backend() != "tensorflow" else False
+    if keras.backend.backend() != "tensorflow":
+        return "auto"
+    # "auto" is False under TF_DETERMINISTIC_OPS.
+    return bool(devices.gpus()) and devices.replicas() == 1

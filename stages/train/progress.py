@@ -35,7 +35,8 @@ class Progress(keras.callbacks.Callback):
         show: is called with this whenever an epoch is kept.
 
     Attributes:
-        rows: of history.csv; row n is epoch n.
+        rows: of history.csv; row n is epoch n. The start is measured on the validation split alone;
+            NaN for the rest.
         best_epoch: so far.
     """
 
@@ -62,7 +63,7 @@ class Progress(keras.callbacks.Callback):
     def start(self, measured: dict[str, float]) -> None:
         """Take what was measured before the first step as epoch 0."""
         self._add(0, measured)
-        self.best_weights = self.model.get_weights()
+        self.best_weights = self.model.network.get_weights()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Add the epoch to the history, and save the state."""
@@ -71,21 +72,21 @@ class Progress(keras.callbacks.Callback):
             return
         if self.rows[-1]["val_mean_iou"] > self.rows[self.best_epoch]["val_mean_iou"]:
             self.best_epoch = epoch + 1
-            self.best_weights = self.model.get_weights()
+            self.best_weights = self.model.network.get_weights()
         self.model.stop_training = self.ended
         disk.replace(self.file, self._write)
         self._stands()
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Set the best weights."""
-        self.model.set_weights(self.best_weights)
+        self.model.network.set_weights(self.best_weights)
 
     def restore(self) -> bool:
         """Restore the state of the same training, if the file is complete."""
         try:
             with np.load(self.file) as state:
                 variables = [state[f"variable_{n}"] for n in range(len(self._variables()))]
-                best = [state[f"best_{n}"] for n in range(len(self.model.weights))]
+                best = [state[f"best_{n}"] for n in range(len(self.model.network.weights))]
                 noted = json.loads(str(state["noted"]))
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
             return False
@@ -101,7 +102,8 @@ class Progress(keras.callbacks.Callback):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             for row in self.rows:
-                writer.writerow([row[name] for name in COLUMNS])
+                values = (row[name] for name in COLUMNS)
+                writer.writerow(["" if math.isnan(value) else value for value in values])
 
     def write_summary(self, path: Path) -> None:
         """Write training.json: the last epoch, the best, and what that gained over the start."""
@@ -121,17 +123,12 @@ class Progress(keras.callbacks.Callback):
 
     def _add(self, epoch: int, measured: dict[str, float]) -> None:
         # As history.csv has them, so that what is read from there has the same best epoch.
-        rounded = {name: round(float(measured[name]), 6) for name in COLUMNS[1:]}
+        rounded = {name: round(float(measured.get(name, math.nan)), 6) for name in COLUMNS[1:]}
         self.rows.append({"epoch": epoch} | rounded)
 
     def _variables(self) -> list[keras.Variable]:
         """The weights, the states of random numbers, and the optimiser's."""
-        model = self.model
-        return [
-            *model.trainable_variables,
-            *model.non_trainable_variables,
-            *model.optimizer.variables,
-        ]
+        return [*self.model.state, *self.model.optimizer.variables]
 
     def _write(self, path: Path) -> None:
         arrays = {f"variable_{n}": ops.convert_to_numpy(v) for n, v in enumerate(self._variables())}

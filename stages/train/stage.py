@@ -32,7 +32,7 @@ from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.outputs import Staging
 from stages.shared.runtime.paths import DATASET_FILE, FEATURES_DIR, MODELS_DIR, REPORTS_DIR
 from stages.shared.settings.reading import read
-from stages.shared.settings.section import Precision, Seed
+from stages.shared.settings.section import DEFAULT_MEMORY, Precision, Seed, Share
 from stages.train import standardised
 from stages.train.augmentation import RandomAugmentation
 from stages.train.batches import Batches
@@ -100,6 +100,7 @@ def train_head(name: str, variant: Variant, settings: Train) -> Progress:
             settings,
             name,
             progress,
+            memory=memory(),
         )
         trained = standardised.folded(head, config, statistics)
         store(trained, config, variant, settings, folder)
@@ -129,18 +130,15 @@ def train_network(name: str, variant: Variant, settings: Train) -> Progress:
             fit(
                 network,
                 pixel_loss(settings),
-                Batches(
-                    PictureReader(dataset, "train"),
-                    settings.batch_size,
-                    read("seed", Seed),
-                    RandomAugmentation(variant.augmentation),
-                ),
+                Batches(PictureReader(dataset, "train"), settings.batch_size, read("seed", Seed)),
                 Batches(PictureReader(dataset, "validation"), settings.batch_size),
                 settings,
                 name,
                 progress,
                 policy,
                 shares(network, backbone, variant.backbone_rate),
+                RandomAugmentation(variant.augmentation, read("seed", Seed)),
+                memory(),
             )
             folder = staging.folder(MODELS_DIR / name)
             own = backbones.save(backbone, parents_backbone, folder / backbones.BACKBONE_FOLDER)
@@ -154,6 +152,13 @@ def shares(network: keras.Model, backbone: keras.Model, of_backbone: float) -> l
     """The share of the learning rate of each trainable weight of a network."""
     slow = {id(weight) for weight in backbone.trainable_variables}
     return [of_backbone if id(w) in slow else 1.0 for w in network.trainable_variables]
+
+
+def memory() -> float:
+    """Bytes that a training may fill with its splits."""
+    # Processes that train together take shares of each batch, which they read.
+    share = read("memory", Share, default=DEFAULT_MEMORY) if devices.processes() == 1 else 0.0
+    return share * devices.memory()
 
 
 TRAININGS = {"head": train_head, "network": train_network}

@@ -1,21 +1,22 @@
 """Augmentation: masks move with their pictures, and the seed decides."""
 
-import keras
 import numpy as np
 import pytest
 
-from stages.train.augmentation import RandomAugmentation
+from stages.train import augmentation
+from stages.train.augmentation import LUMA, RandomAugmentation
 from stages.train.settings import Augmentation
 
 OFF = {"flip": False, "scale": 0.0, "colour": 0.0}
 
 
-def augment(seed=(1, 2, 3), **settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def augment(seed: int = 1, **settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pictures that show their masks: class 2 white, class 0 black; before and after."""
     masks = np.zeros((6, 48, 64), np.uint8)
     masks[:, 8:30, 6:40] = 2
     pictures = np.repeat(masks[..., None] // 2 * 255, 3, axis=-1)
-    return masks, *RandomAugmentation(Augmentation(**OFF | settings))(pictures, masks, seed)
+    changed, moved = RandomAugmentation(Augmentation(**OFF | settings), seed)(pictures, masks)
+    return masks, np.array(changed), np.array(moved)
 
 
 def test_off_changes_nothing():
@@ -36,11 +37,33 @@ def test_a_flip_turns_some_pictures_and_their_masks():
 
 def test_scaling_moves_labels_with_their_pixels_and_makes_no_new_ones():
     masks, pictures, moved = augment(scale=0.3)
+    assert moved.dtype == np.uint8
     assert set(np.unique(moved)) == {0, 2}
     assert ((pictures[..., 0] > 127) == (moved == 2)).mean() > 0.98
     shares = (moved == 2).mean((1, 2))
     assert len(set(shares)) > 3
     assert not np.array_equal(moved, masks)
+
+
+@pytest.mark.parametrize("zoom", [0.7, 1.3, -1.0])
+def test_an_axis_is_read_from_the_picture_reflected_beyond_its_borders(zoom: float):
+    """NumPy's padding and interpolation are the oracle."""
+    length, shift = 11, 0.13
+    values = np.random.default_rng(1).uniform(0, 255, (2, length, 3)).astype(np.float32)
+    zooms, shifts = np.full((2, 1), zoom, np.float32), np.full((2, 1), shift, np.float32)
+    places = augmentation.source(length, zooms, shifts)
+    found = np.array(augmentation.resampled(values, places))
+
+    middle = (length - 1) / 2
+    wanted = zoom * (np.arange(length) - middle) + middle + length * shift
+    padded = np.pad(values, ((0, 0), (length - 1,) * 2, (0, 0)), "reflect")
+    for picture, row in zip(padded, found, strict=True):
+        for channel in range(3):
+            expected = np.interp(wanted + length - 1, np.arange(len(picture)), picture[:, channel])
+            np.testing.assert_allclose(row[:, channel], expected, atol=1e-3)
+    labels = np.array(augmentation.taken(values, augmentation.nearest(places)))
+    distance = np.abs(np.array(places)[0, :, None] - np.arange(length)).argmin(1)
+    np.testing.assert_array_equal(labels, values[:, distance])
 
 
 def test_colour_leaves_masks_alone_and_pictures_in_range():
@@ -52,21 +75,42 @@ def test_colour_leaves_masks_alone_and_pictures_in_range():
     assert not np.array_equal(pictures[..., 0], masks // 2 * 255)
 
 
-@pytest.mark.parametrize("share", [0.2, 1.0])
-def test_saturation_changes_by_up_to_the_share_of_itself(share: float):
-    hsv = np.full((64, 2, 2, 3), (0.3, 0.4, 0.5), np.float32)
-    pictures = (keras.ops.image.hsv_to_rgb(hsv) * 255).numpy().astype(np.uint8)
-    layer = RandomAugmentation(Augmentation(**OFF | {"colour": share})).layers[-1]
-    seeds = keras.random.SeedGenerator(1)
-    change = layer.get_random_transformation(pictures, training=True, seed=seeds)
-    factors = keras.ops.convert_to_numpy(change["factor"]).ravel()
-    assert factors.min() >= 1 - share - 1e-5
-    assert factors.max() <= 1 + share + 1e-5
-    assert factors.max() - factors.min() > share
+def test_brightness_contrast_and_saturation_change_by_up_to_the_share(monkeypatch):
+    """Each by itself, the other two held at nothing."""
+    pictures = np.random.default_rng(1).uniform(90, 160, (64, 5, 4, 3)).astype(np.float32)
+    masks = np.zeros((64, 5, 4), np.uint8)
+    mean = pictures.mean((1, 2, 3), keepdims=True)
+    grey = (pictures @ np.array(LUMA, np.float32))[..., None]
+    drawn = RandomAugmentation._uniform
+    for only, differs in enumerate(
+        (
+            lambda x: (x - pictures) / 255,
+            lambda x: (x - mean) / (pictures - mean) - 1,
+            lambda x: (x - grey) / (pictures - grey) - 1,
+        )
+    ):
+        calls = iter(range(3))
+        monkeypatch.setattr(
+            RandomAugmentation,
+            "_uniform",
+            lambda self, batch, most, calls=calls, only=only: drawn(
+                self, batch, most if next(calls) == only else 0.0
+            ),
+        )
+        changed, _ = RandomAugmentation(Augmentation(**OFF | {"colour": 0.2}), 1)(pictures, masks)
+        shares = np.median(differs(np.array(changed)).reshape(64, -1), axis=1)
+        assert 0.15 < shares.max() <= 0.2 + 1e-3, only
+        assert -0.2 - 1e-3 <= shares.min() < -0.15, only
 
 
-@pytest.mark.parametrize("settings", [{"flip": True, "scale": 0.2, "colour": 0.2}])
-def test_the_same_seed_gives_the_same_pictures_and_another_does_not(settings):
-    first, again, other = (augment(seed, **settings)[1] for seed in ((1, 0), (1, 0), (1, 1)))
+def test_the_same_seed_gives_the_same_pictures_and_another_does_not():
+    settings = {"flip": True, "scale": 0.2, "colour": 0.2}
+    first, again, other = (augment(seed, **settings)[1] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_each_batch_is_changed_anew():
+    layer = RandomAugmentation(Augmentation(**OFF | {"colour": 0.2}), 1)
+    pictures, masks = np.full((1, 2, 2, 3), 99, np.uint8), np.zeros((1, 2, 2), np.uint8)
+    assert not np.array_equal(layer(pictures, masks)[0], layer(pictures, masks)[0])

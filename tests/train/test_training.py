@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from stages.shared.runtime.errors import UserError
+from stages.train.augmentation import RandomAugmentation
 from stages.train.batches import Batches
 from stages.train.fit import fit
 from stages.train.losses import PixelLoss, class_weights
 from stages.train.optimizers import optimizer, schedule
-from stages.train.progress import Progress
-from stages.train.settings import Train
+from stages.train.progress import MEASURES, Progress
+from stages.train.settings import Augmentation, Train
+from stages.train.supplied import Resident, Supplied
 from tests.conftest import ROOT
 
 STEPS = 100
@@ -131,7 +133,8 @@ class Last(keras.callbacks.Callback):
     """Keeps the weights of the last epoch, whether or not it is the best."""
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self.model.last = self.model.get_weights()
+        network = self.model.network
+        network.last = network.get_weights()
 
 
 def train(
@@ -140,12 +143,15 @@ def train(
     wanted: Train,
     loss: PixelLoss | None = None,
     pictures: Pixels | None = None,
+    augment: RandomAugmentation | None = None,
+    memory: float = 0.0,
 ) -> list[dict]:
     batches = Batches(pictures or Pixels(8), wanted.batch_size, seed=0)
     validation = Batches(Pixels(4), wanted.batch_size)
     progress = Progress(folder / "state.npz", wanted.epochs, wanted.patience)
     loss = loss or PixelLoss(2)
-    fit(model, loss, batches, validation, wanted, "x", progress, callbacks=[Last()])
+    options = {"augment": augment, "memory": memory, "callbacks": [Last()]}
+    fit(model, loss, batches, validation, wanted, "x", progress, **options)
     (folder / "state.npz").unlink()
     return progress.rows
 
@@ -201,7 +207,70 @@ def test_a_weight_learns_at_its_share_of_the_rate(kind: str, policy: str):
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_every_optimiser_learns(optimizer: str, tmp_path: Path):
     rows = train(classifier(), tmp_path, settings(optimizer=optimizer, schedule="cosine"))
-    assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])
+    assert rows[-1]["val_loss"] < 0.8 * rows[0]["val_loss"]
+
+
+class Odd(Pixels):
+    """Pictures of 4 x 4, no two of them alike, so that their order shows."""
+
+    def __init__(self, pictures: int) -> None:
+        super().__init__(pictures)
+        self.inputs = np.random.default_rng(1).integers(0, 256, self.inputs.shape, np.uint8)
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_resident_split_trains_a_network_as_one_that_is_read_to_the_last_bit(
+    augment: bool, tmp_path: Path
+):
+    weights, rows = [], []
+    for memory in (0.0, 1e9):
+        keras.utils.set_random_seed(1)
+        changes = RandomAugmentation(Augmentation(), seed=1) if augment else None
+        model = classifier()
+        wanted = settings(batch_size=3, learning_rate=1e-3)
+        rows.append(train(model, tmp_path, wanted, None, Odd(8), changes, memory))
+        weights.append(model.last)
+    assert rows[0][1:] == rows[1][1:]
+    for read, resident in zip(*weights, strict=True):
+        np.testing.assert_array_equal(read, resident)
+
+
+@pytest.mark.parametrize(("memory", "fits"), [(7, False), (8, True)])
+def test_splits_are_resident_if_all_their_bytes_fit(memory: int, fits: bool, tmp_path: Path):
+    """8 and 4 pictures of 16 pixels, each with a mask of a byte and three colours of a byte."""
+    kept = []
+    callback = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: kept.append(callback.model.resident is not None)
+    )
+    validation = Odd(4)
+    fit(
+        classifier(),
+        PixelLoss(2),
+        Batches(Odd(8), 2, seed=0),
+        Batches(validation, 2),
+        settings(epochs=1),
+        "x",
+        Progress(tmp_path / "state.npz", 1),
+        memory=memory / 8 * 12 * 16 * 4,
+        callbacks=[callback],
+    )
+    assert kept == [fits]
+
+
+def test_the_state_of_a_training_has_no_pictures(tmp_path: Path):
+    splits = [Batches(Odd(8), 2, seed=0), Batches(Odd(4), 2)]
+    augment = RandomAugmentation(Augmentation(), seed=1)
+    model = Supplied(classifier(), augment, Resident(splits))
+    # A kernel and a bias, and the seed of the augmentation.
+    assert [variable.shape for variable in model.state] == [(1, 1, 3, 2), (2,), (2,)]
+    assert len(model.variables) == 5
+
+
+def test_the_start_is_measured_on_the_validation_split_alone(tmp_path: Path):
+    rows = train(classifier(), tmp_path, settings(epochs=1))
+    assert rows[0]["val_loss"] == pytest.approx(np.log(2), abs=1e-6)
+    assert all(np.isnan(rows[0][measure]) for measure in MEASURES)
+    assert not any(np.isnan(value) for value in rows[1].values())
 
 
 TWO_DEVICES = """
@@ -223,7 +292,7 @@ from tests.train.test_training import Pixels, settings, train
 
 folder = Path(sys.argv[1])
 
-def trained(scope, options, loss):
+def trained(scope, options, loss, memory=0.0):
     keras.utils.set_random_seed(0)
     pictures = Pixels(7, bright=200.0)
     # Half of them count in a few pixels alone.
@@ -245,14 +314,14 @@ def trained(scope, options, loss):
             for tap, n in channels.items()})
         start = network.get_weights()
         wanted = settings(**{"learning_rate": 0.01, "batch_size": 4, "epochs": 1} | options)
-        rows = train(network, folder, wanted, PixelLoss(3, **loss), pictures)
+        rows = train(network, folder, wanted, PixelLoss(3, **loss), pictures, memory=memory)
     network.set_weights(network.last)
     return rows, start, network.get_weights()
 
 devices = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 for options, loss in json.loads(sys.argv[2]):
     one, start, weights = trained(nullcontext(), options, loss)
-    two, _, mirrored = trained(devices.scope(), options, loss)
+    two, _, mirrored = trained(devices.scope(), options, loss, memory=1e9)
     moved = max(float(np.abs(a - b).max()) for a, b in zip(start, weights))
     apart = max(float(np.abs(a - b).max()) for a, b in zip(weights, mirrored))
     print(json.dumps([one[-1], two[-1], moved, apart]))

@@ -8,7 +8,8 @@ For each shard of records there are
     {split}-{number}.{tap}_scale.npy  float32 (pictures, 2, channels), the lowest, and a step
     {split}-{number}.mask.npy         uint8 (pictures, height, width)
 
-Batches are read from the files as they are asked for, so the activations never lie in memory.
+A training keeps its splits in memory if they fit (`memory` in params.yaml); else batches are read
+from the files as they are asked for.
 `features.json` describes them all.
 """
 

@@ -44,7 +44,7 @@ class Summary(Manifest):
         predictions: SHA-256 of the file of its predicted masks.
         cost: of a picture.
         iou: of each class, 0 to 1; None for a class that does not occur.
-        history: the rows of history.csv; None for a value that is not finite.
+        history: the rows of history.csv; None for a value that was not measured or is not finite.
     """
 
     schema_version: Literal[4] = 4

@@ -1,16 +1,20 @@
 """The machine's GPUs, training on all of them, and on those of other machines too."""
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import subprocess
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import keras
+import psutil
 
 from stages.shared.runtime.errors import UserError
 
 # Keras's own names: how many processes train one network together, and which this one is.
 PROCESSES, PROCESS = "KERAS_DISTRIBUTION_NUM_PROCESSES", "KERAS_DISTRIBUTION_PROCESS_ID"
+
+CONTAINER = Path("/sys/fs/cgroup")
 
 
 def gpus() -> list[str]:
@@ -20,6 +24,35 @@ def gpus() -> list[str]:
 
         return [f"gpu:{number}" for number in range(torch.cuda.device_count())]
     return [name for name in keras.distribution.list_devices() if name.startswith("gpu")]
+
+
+def lowest(quantity: str) -> float:
+    """The lowest value over the machine's NVIDIA GPUs; 0.0 if the driver won't say.
+
+    Args:
+        quantity: as `nvidia-smi --help-query-gpu` names it.
+    """
+    command = ["nvidia-smi", f"--query-gpu={quantity}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+        return min(float(line) for line in answer.stdout.split())
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return 0.0
+
+
+def memory() -> int:
+    """Bytes of a GPU's memory, of several the smallest's; without one, of what the machine, or the
+    container that this runs in, has free."""
+    if gpus():
+        return int(lowest("memory.total") * 2**20)
+    free = psutil.virtual_memory().available
+    try:
+        limit, used = (
+            int((CONTAINER / f"memory.{name}").read_text()) for name in ("max", "current")
+        )
+    except (OSError, ValueError):
+        return free
+    return max(min(free, limit - used), 0)
 
 
 def processes() -> int:
@@ -81,17 +114,6 @@ def summed(values: Any) -> Any:
     context = tf.distribute.get_replica_context()
     # There is none while Keras builds a model from the shapes alone.
     return context.all_reduce(tf.distribute.ReduceOp.SUM, values) if context else values
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """A scope, inside that of `together`, in which this process computes for itself."""
-    distribution = keras.distribution.distribution()
-    keras.distribution.set_distribution(None)
-    try:
-        yield
-    finally:
-        keras.distribution.set_distribution(distribution)
 
 
 def all_gpus() -> AbstractContextManager[None]:

@@ -1,6 +1,5 @@
 """Which Keras dtype policy the hardware runs best."""
 
-import subprocess
 from pathlib import Path
 
 from stages.shared.networks import backend, devices
@@ -27,7 +26,7 @@ def policy(precision: str) -> str:
 def automatic() -> str:
     """The policy that the hardware runs best."""
     if devices.gpus():
-        fast = gpu_compute_capability() >= BFLOAT16_COMPUTE_CAPABILITY
+        fast = devices.lowest("compute_cap") >= BFLOAT16_COMPUTE_CAPABILITY
         return "mixed_bfloat16" if fast else "mixed_float16"
     return "mixed_bfloat16" if BFLOAT16_CPU_FLAGS & cpu_flags() else "float32"
 
@@ -39,13 +38,3 @@ def cpu_flags(cpuinfo: Path = CPU_FLAGS_FILE) -> set[str]:
     lines = cpuinfo.read_text().splitlines()
     flags = next((line for line in lines if line.startswith("flags")), "")
     return set(flags.partition(":")[2].split())
-
-
-def gpu_compute_capability() -> float:
-    """The lowest compute capability of the machine's NVIDIA GPUs; 0.0 if the driver won't say."""
-    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-        return min(float(line) for line in answer.stdout.split())
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return 0.0

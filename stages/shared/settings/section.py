@@ -18,6 +18,7 @@ Value = TypeVar("Value")
 
 # Of keys that are no section and that several stages read.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+DEFAULT_MEMORY = 0.4
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 
 

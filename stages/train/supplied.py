@@ -1,0 +1,119 @@
+"""A network with its supply: what it reads lies in the device's memory, or comes with the batch.
+
+Everything between a batch of indices and the loss is one compiled step.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import KerasTensor, layers, ops
+
+from stages.train.batches import Batches
+
+Tensors = dict[str, KerasTensor]
+# Changes pictures and masks while training.
+Augment = Callable[[KerasTensor, KerasTensor], tuple[KerasTensor, KerasTensor]]
+
+# Under what a reader's inputs lie, where they are one array.
+PICTURES = "pictures"
+
+
+class Resident(layers.Layer):
+    """Splits that lie in the device's memory, one after the other; a batch is gathered from them.
+
+    Args:
+        splits: from now on their batches are indices into what lies here.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+
+    def __init__(self, splits: Sequence[Batches]) -> None:
+        super().__init__(name="resident", autocast=False)
+        start = 0
+        taken: list[dict[str, np.ndarray]] = []
+        for batches in splits:
+            inputs, masks = batches.reader.take(np.arange(len(batches.reader)))
+            named = inputs if isinstance(inputs, dict) else {PICTURES: inputs}
+            taken.append({**named, "masks": masks})
+            batches.resident_from = start
+            start += len(masks)
+        self.arrays: dict[str, keras.Variable] = {}
+        for name in list(taken[0]):
+            # One at a time, so that few of them lie in memory twice.
+            array = np.concatenate([contents.pop(name) for contents in taken])
+            self.arrays[name] = keras.Variable(
+                array, dtype=array.dtype.name, trainable=False, autocast=False, name=name
+            )
+
+    def call(self, indices: KerasTensor) -> tuple[Tensors | KerasTensor, KerasTensor]:
+        """Inputs and masks of some pictures, by their indices, int32 (batch,)."""
+        # Keras asks what a batch looks like with the mean of several devices' shares, a float.
+        chosen = ops.cast(indices, "int32")
+        gathered = {name: ops.take(array, chosen, axis=0) for name, array in self.arrays.items()}
+        masks = gathered.pop("masks")
+        return gathered.get(PICTURES, gathered), masks
+
+
+class Supplied(keras.Model):
+    """A network that is trained on batches of `Batches`; it has masks and logits as its result.
+
+    Args:
+        network: of inputs, to logits (batch, height, width, classes).
+        augment: changes inputs and masks while training.
+        resident: holds the splits, where they are resident.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        augment: Augment | None = None,
+        resident: Resident | None = None,
+    ) -> None:
+        super().__init__(name="supplied")
+        self.network, self.augment, self.resident = network, augment, resident
+
+    def call(self, batch: Any, training: bool = False) -> Tensors:
+        if self.resident is None:
+            inputs, masks = batch["inputs"], batch["masks"]
+        else:
+            inputs, masks = self.resident(batch["indices"])
+        if training and self.augment is not None:
+            inputs, masks = self.augment(inputs, masks)
+        return {"masks": masks, "logits": self.network(inputs, training=training)}
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> KerasTensor:
+        """The loss of the logits, against the masks that belong to them."""
+        return super().compute_loss(x, y_pred["masks"], y_pred["logits"], training=training)
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """The metrics, likewise."""
+        return super().compute_metrics(x, y_pred["masks"], y_pred["logits"])
+
+    @property
+    def state(self) -> list[keras.Variable]:
+        """What training changes: weights and states of random numbers, not the resident arrays."""
+        kept = {id(array) for array in self.resident.variables} if self.resident else set()
+        variables = *self.trainable_variables, *self.non_trainable_variables
+        return [variable for variable in variables if id(variable) not in kept]
+
+
+def resident_bytes(splits: Sequence[Batches]) -> int:
+    """Bytes that splits take while they lie in memory."""
+    total = 0
+    for batches in splits:
+        inputs, masks = batches.reader.take(np.array([0]))
+        arrays = [*inputs.values(), masks] if isinstance(inputs, dict) else [inputs, masks]
+        total += len(batches.reader) * sum(array.nbytes for array in arrays)
+    return total
