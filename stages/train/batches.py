@@ -3,18 +3,17 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any, Protocol
 
-import keras
 import numpy as np
 
 from stages.shared.networks import devices
 from stages.shared.records.dataset import IGNORED
+from stages.shared.runtime.ordered_map import ordered_map
 
 Inputs = dict[str, np.ndarray] | np.ndarray
-# That read batches ahead of the step. Without any, TensorFlow prefetches, and Keras waits each time
-# it drops what an epoch was read with: with few batches, half of the time.
-THREADS, AHEAD = 4, 8
+Batch = dict[str, Any]
 
 
 class Reader(Protocol):
@@ -27,11 +26,12 @@ class Reader(Protocol):
         """What the network reads of these pictures, and masks, uint8 (pictures, height, width)."""
 
 
-class Batches(keras.utils.PyDataset):
-    """Batches of a reader; with a seed, in a new order each epoch, see `begin`.
+class Batches:
+    """Batches of a reader; with a seed, in a new order each epoch.
 
     A batch is what `Supplied` takes: `inputs` and `masks`, read by threads ahead of the step, or,
-    of a resident split, `indices`.
+    of a resident split, `indices`. Keras reads them from one iterator for all epochs: it waits
+    whenever it drops one, with few batches for as long as an epoch takes.
 
     Where several processes train together, each takes its share of every batch. The last batch may
     then be filled up with pictures of which every pixel is ignored, so that the shares are equal.
@@ -51,20 +51,34 @@ class Batches(keras.utils.PyDataset):
     def __init__(
         self, reader: Reader, batch_size: int, seed: int | None = None, versions: int = 1
     ) -> None:
-        super().__init__(workers=THREADS, max_queue_size=AHEAD)
         self.resident_from: int | None = None
         self.failure: Exception | None = None
         self.pictures, self.versions = len(reader) // versions, versions
         self.reader, self.batch_size, self.seed = reader, batch_size, seed
-        self.begin(0)
 
     def __len__(self) -> int:
+        """Number of batches in an epoch."""
         return math.ceil(self.pictures / self.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[dict[str, Any]]:
-        chosen = np.sort(self.order[index * self.batch_size : (index + 1) * self.batch_size])
-        if self.resident_from is not None:
-            return ({"indices": (self.resident_from + chosen).astype(np.int32)},)
+    def stream(self, epoch: int = 1) -> Iterator[tuple[Batch]]:
+        """The batches of this epoch, then of the next, and so on without an end."""
+        chosen = (part for number in count(epoch) for part in self.epoch(number))
+        if self.resident_from is None:
+            return ordered_map(self._read, chosen, ahead=1)
+        start = self.resident_from
+        return (({"indices": (start + part).astype(np.int32)},) for part in chosen)
+
+    def epoch(self, number: int) -> list[np.ndarray]:
+        """Indices of the pictures in each batch of an epoch."""
+        order = np.arange(self.pictures)
+        if self.seed is not None:
+            random = np.random.default_rng((self.seed, number))
+            random.shuffle(order)
+            order += self.pictures * random.integers(self.versions, size=self.pictures)
+        starts = range(0, self.pictures, self.batch_size)
+        return [np.sort(order[start : start + self.batch_size]) for start in starts]
+
+    def _read(self, chosen: np.ndarray) -> tuple[Batch]:
         try:
             inputs, masks = self.reader.take(chosen)
         except Exception as error:
@@ -74,14 +88,6 @@ class Batches(keras.utils.PyDataset):
             assert isinstance(inputs, np.ndarray), "heads are trained by one process"
             inputs, masks = share(inputs, 0), share(masks, IGNORED)
         return ({"inputs": inputs, "masks": masks},)
-
-    def begin(self, epoch: int) -> None:
-        """Set the order of an epoch; epoch 0 is before the first step."""
-        self.order = np.arange(self.pictures)
-        if self.seed is not None:
-            random = np.random.default_rng((self.seed, epoch))
-            random.shuffle(self.order)
-            self.order += self.pictures * random.integers(self.versions, size=self.pictures)
 
 
 @contextmanager

@@ -63,25 +63,27 @@ def fit(
     model.optimizer.build(model.trainable_variables)
     progress.set_model(model)
     with read_errors(*splits):
+        # Else Keras takes a batch from the stream to see what it looks like, and does not use it.
+        model.test_on_batch(next(validation.stream())[0])
         if not progress.restore():
-            start = model.evaluate(validation, return_dict=True, verbose=0)
-            progress.start({f"val_{measure}": value for measure, value in start.items()})
+            progress.start(measured(model, validation))
         done = len(progress.rows) - 1
         if done:
             print(f"{name}: continuing after epoch {done} of {settings.epochs}")
         model.fit(
-            batches,
-            validation_data=validation,
+            batches.stream(done + 1),
+            steps_per_epoch=len(batches),
             initial_epoch=done,
             epochs=done if progress.ended else settings.epochs,
-            # `batches` has its own order; Keras would shuffle the batches once more.
+            # The stream has its own order.
             shuffle=False,
             verbose=0,
             callbacks=[
-                *callbacks,
+                # Keras takes a generator's first batches anew whenever it validates.
                 keras.callbacks.LambdaCallback(
-                    on_epoch_begin=lambda epoch, _: batches.begin(epoch + 1)
+                    on_epoch_end=lambda _, logs: logs.update(measured(model, validation))
                 ),
+                *callbacks,
                 keras.callbacks.TerminateOnNaN(),
                 progress,
                 EpochLines(name, settings.epochs),
@@ -93,6 +95,13 @@ def fit(
             f"lower variants.{name}.learning_rate or train.learning_rate "
             f"(it was {settings.learning_rate:g})"
         )
+
+
+def measured(model: Supplied, validation: Batches) -> dict[str, float]:
+    """Loss and metrics of the validation split, under names that begin with `val_`."""
+    stream, steps = validation.stream(), len(validation)
+    measures = model.evaluate(stream, steps=steps, return_dict=True, verbose=0)
+    return {f"val_{name}": value for name, value in measures.items()}
 
 
 def compiles() -> bool | str:

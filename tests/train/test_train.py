@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from itertools import islice
 from pathlib import Path
 
 import keras
@@ -21,6 +22,7 @@ from stages.shared.runtime.paths import FEATURES_DIR, MODELS_DIR
 from stages.train import progress
 from stages.train import stage as train
 from stages.train.batches import Batches
+from stages.train.fit import measured
 from stages.train.metrics import MeanIoU, PixelAccuracy
 from stages.train.supplied import Supplied
 from tests.conftest import Project
@@ -133,9 +135,20 @@ def test_the_start_counts_as_epoch_0(start_is_best: bool, in_project: Project, t
     model.compile("sgd", loss, metrics=measures)
     training_so_far = progress.Progress(tmp_path / "state.npz", epochs=1)
     training_so_far.set_model(model)
-    measured = dict.fromkeys(progress.COLUMNS[1:], 0.0)
-    training_so_far.start(measured | {"val_mean_iou": 1.0 if start_is_best else -1.0})
-    model.fit(batches, validation_data=batches, verbose=0, callbacks=[training_so_far])
+    zeros = dict.fromkeys(progress.COLUMNS[1:], 0.0)
+    training_so_far.start(zeros | {"val_mean_iou": 1.0 if start_is_best else -1.0})
+    model.fit(
+        batches.stream(),
+        steps_per_epoch=len(batches),
+        shuffle=False,
+        verbose=0,
+        callbacks=[
+            keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda _, logs: logs.update(measured(model, batches))
+            ),
+            training_so_far,
+        ],
+    )
     kept = all(
         np.array_equal(a, b) for a, b in zip(model.network.get_weights(), before, strict=True)
     )
@@ -158,11 +171,12 @@ def test_batches_come_in_a_new_order_each_epoch_fixed_by_the_seed(in_project: Pr
     orders = []
     for seed in (1, 1, 2):
         batches = Batches(reader, 4, seed)
-        first = batches.order.copy()
-        batches.begin(1)
-        orders.append((first.tolist(), batches.order.tolist()))
-        assert sorted(first) == list(range(6))
-        assert [len(batches[i][0]["masks"]) for i in range(len(batches))] == [4, 2]
+        first, second = (batches.epoch(number) for number in (1, 2))
+        orders.append(([list(part) for part in first], [list(part) for part in second]))
+        assert sorted(np.concatenate(first)) == list(range(6))
+        read = [batch["masks"] for (batch,) in islice(batches.stream(), 4)]
+        for masks, chosen in zip(read, (*first, *second), strict=True):
+            np.testing.assert_array_equal(masks, reader.take(chosen)[1])
     assert orders[0] == orders[1] != orders[2]
     assert orders[0][0] != orders[0][1]
 
@@ -235,7 +249,7 @@ def test_no_scale_of_the_activations_keeps_a_variant_from_learning(
         train.train(name)
         for row, expected_row in zip(history(name), expected[name], strict=True):
             assert row["val_loss"] == pytest.approx(expected_row["val_loss"], rel=0.02)
-    assert history("fcn32s")[-1]["val_loss"] < history("fcn32s")[0]["val_loss"]
+    assert history("fcn32s")[-1]["loss"] < history("fcn32s")[0]["val_loss"]
 
 
 @pytest.mark.parametrize("name", ["fcn8s", "fcn8s-finetuned"])
