@@ -43,7 +43,7 @@ class Params(Section):
             cluster. The outputs are the same.
         memory: share of the GPU's memory, or without one of the machine's free memory, that a
             training may fill with its pictures or activations. What does not fit is read from the
-            disk in each epoch. The outputs are the same.
+            disk in each epoch. On a CPU the outputs are the same.
     """
 
     seed: Seed

@@ -8,6 +8,7 @@ layers, which resample once for each change and go through hue and saturation.
 import keras
 from keras import KerasTensor, layers, ops
 
+from stages.shared.networks import devices
 from stages.train.settings import Augmentation
 
 # Share of a picture's height and width that it may be moved by.
@@ -62,8 +63,7 @@ class RandomAugmentation(layers.Layer):
         down, across = self._uniform(batch, moved), self._uniform(batch, moved)
         sign = ops.ones_like(zoom)
         if self.settings.flip:
-            chance = keras.random.uniform((batch, 1), seed=self.seeds)
-            sign = ops.where(chance < 0.5, -sign, sign)
+            sign = ops.where(self._uniform(batch, 1.0) < 0, -sign, sign)
         return source(height, 1 + zoom, down), source(width, sign * (1 + zoom), across)
 
     def _recoloured(self, pictures: KerasTensor) -> KerasTensor:
@@ -88,7 +88,10 @@ class RandomAugmentation(layers.Layer):
 
     def _uniform(self, batch: int, most: float) -> KerasTensor:
         """A number between -most and most for each picture, (batch, 1)."""
-        return keras.random.uniform((batch, 1), -most, most, seed=self.seeds)
+        # Each of several devices draws for all, and takes its own.
+        several, number = devices.replicas(), devices.replica()
+        drawn = keras.random.uniform((several * batch, 1), -most, most, seed=self.seeds)
+        return drawn[number * batch : (number + 1) * batch] if several > 1 else drawn
 
 
 def source(length: int, zoom: KerasTensor, shift: KerasTensor) -> KerasTensor:
@@ -107,7 +110,7 @@ def source(length: int, zoom: KerasTensor, shift: KerasTensor) -> KerasTensor:
     # A picture reflected at the centres of its outermost pixels has a period of twice its length.
     period = max(2 * (length - 1), 1)
     found = ops.mod(zoom * places + middle + length * shift, float(period))
-    return ops.minimum(found, period - found)
+    return ops.minimum(ops.minimum(found, period - found), float(length - 1))
 
 
 def nearest(places: KerasTensor) -> KerasTensor:

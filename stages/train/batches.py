@@ -14,6 +14,8 @@ from stages.shared.runtime.ordered_map import ordered_map
 
 Inputs = dict[str, np.ndarray] | np.ndarray
 Batch = dict[str, Any]
+# The most that read batches ahead of the step; each holds two at a time.
+THREADS = 4
 
 
 class Reader(Protocol):
@@ -63,10 +65,10 @@ class Batches:
     def stream(self, epoch: int = 1) -> Iterator[tuple[Batch]]:
         """The batches of this epoch, then of the next, and so on without an end."""
         chosen = (part for number in count(epoch) for part in self.epoch(number))
-        if self.resident_from is None:
-            return ordered_map(self._read, chosen, ahead=1)
-        start = self.resident_from
-        return (({"indices": (start + part).astype(np.int32)},) for part in chosen)
+        if self.resident_from is not None:
+            # Keras knows no other iterators than generators.
+            return (self.read(part) for part in chosen)
+        return ordered_map(self.read, chosen, ahead=1, threads=THREADS)
 
     def epoch(self, number: int) -> list[np.ndarray]:
         """Indices of the pictures in each batch of an epoch."""
@@ -78,7 +80,14 @@ class Batches:
         starts = range(0, self.pictures, self.batch_size)
         return [np.sort(order[start : start + self.batch_size]) for start in starts]
 
-    def _read(self, chosen: np.ndarray) -> tuple[Batch]:
+    def read(self, chosen: np.ndarray) -> tuple[Batch]:
+        """The batch of some pictures, by their indices in the split.
+
+        Raises:
+            UserError: a file is damaged.
+        """
+        if self.resident_from is not None:
+            return ({"indices": (self.resident_from + chosen).astype(np.int32)},)
         try:
             inputs, masks = self.reader.take(chosen)
         except Exception as error:

@@ -63,8 +63,8 @@ def fit(
     model.optimizer.build(model.trainable_variables)
     progress.set_model(model)
     with read_errors(*splits):
-        # Else Keras takes a batch from the stream to see what it looks like, and does not use it.
-        model.test_on_batch(next(validation.stream())[0])
+        # So that Keras takes no batch from a stream to see what it looks like.
+        model.test_on_batch(validation.read(validation.epoch(1)[0])[0])
         if not progress.restore():
             progress.start(measured(model, validation))
         done = len(progress.rows) - 1

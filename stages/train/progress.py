@@ -62,7 +62,7 @@ class Progress(keras.callbacks.Callback):
 
     def start(self, measured: dict[str, float]) -> None:
         """Take what was measured before the first step as epoch 0."""
-        self._add(0, measured)
+        self._add(0, dict.fromkeys(MEASURES, math.nan) | measured)
         self.best_weights = self.model.network.get_weights()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
@@ -123,7 +123,7 @@ class Progress(keras.callbacks.Callback):
 
     def _add(self, epoch: int, measured: dict[str, float]) -> None:
         # As history.csv has them, so that what is read from there has the same best epoch.
-        rounded = {name: round(float(measured.get(name, math.nan)), 6) for name in COLUMNS[1:]}
+        rounded = {name: round(float(measured[name]), 6) for name in COLUMNS[1:]}
         self.rows.append({"epoch": epoch} | rounded)
 
     def _variables(self) -> list[keras.Variable]:

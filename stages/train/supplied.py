@@ -50,9 +50,7 @@ class Resident(layers.Layer):
 
     def call(self, indices: KerasTensor) -> tuple[Tensors | KerasTensor, KerasTensor]:
         """Inputs and masks of some pictures, by their indices, int32 (batch,)."""
-        # Keras asks what a batch looks like with the mean of several devices' shares, a float.
-        chosen = ops.cast(indices, "int32")
-        gathered = {name: ops.take(array, chosen, axis=0) for name, array in self.arrays.items()}
+        gathered = {name: ops.take(array, indices, axis=0) for name, array in self.arrays.items()}
         masks = gathered.pop("masks")
         return gathered.get(PICTURES, gathered), masks
 
@@ -100,6 +98,12 @@ class Supplied(keras.Model):
     ) -> dict[str, Any]:
         """The metrics, likewise."""
         return super().compute_metrics(x, y_pred["masks"], y_pred["logits"])
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """On several devices Keras takes batches from the stream to see what one looks like, and
+        does not use them; `fit` shows it one."""
+        if data_batch is not None:
+            super()._maybe_symbolic_build(data_batch=data_batch)
 
     @property
     def state(self) -> list[keras.Variable]:

@@ -147,7 +147,7 @@ def train(
     memory: float = 0.0,
 ) -> list[dict]:
     batches = Batches(pictures or Pixels(8), wanted.batch_size, seed=0)
-    validation = Batches(Pixels(4), wanted.batch_size)
+    validation = Batches(Pixels(8), wanted.batch_size)
     progress = Progress(folder / "state.npz", wanted.epochs, wanted.patience)
     loss = loss or PixelLoss(2)
     options = {"augment": augment, "memory": memory, "callbacks": [Last()]}
@@ -294,7 +294,7 @@ folder = Path(sys.argv[1])
 
 def trained(scope, options, loss, memory=0.0):
     keras.utils.set_random_seed(0)
-    pictures = Pixels(7, bright=200.0)
+    pictures = Pixels(8, bright=200.0)
     # Half of them count in a few pixels alone.
     pictures.masks[2:5, 1:] = 255
     # Building VGG19 takes longer than training it.
@@ -313,7 +313,7 @@ def trained(scope, options, loss, memory=0.0):
                            np.zeros(3, "f4"))
             for tap, n in channels.items()})
         start = network.get_weights()
-        wanted = settings(**{"learning_rate": 0.01, "batch_size": 4, "epochs": 1} | options)
+        wanted = settings(**{"learning_rate": 0.01, "batch_size": 3, "epochs": 2} | options)
         rows = train(network, folder, wanted, PixelLoss(3, **loss), pictures, memory=memory)
     network.set_weights(network.last)
     return rows, start, network.get_weights()
@@ -352,7 +352,7 @@ def test_two_devices_train_a_network_as_one_does(tmp_path: Path):
         assert moved > 1e-3
         assert apart < 1e-5
         for key in one:
-            # Keras weighs each device's mean by its pictures, and the last batch is shared
+            # Keras weighs each device's mean by its pictures, and a batch of three is shared
             # unevenly.
-            near = {"abs": 0.3} if key == "loss" else {"abs": 1e-4}
+            near = {"abs": 0.3} if key.endswith("loss") else {"abs": 1e-4}
             assert two[key] == pytest.approx(one[key], **near)

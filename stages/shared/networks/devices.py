@@ -44,7 +44,8 @@ def memory() -> int:
     """Bytes of a GPU's memory, of several the smallest's; without one, of what the machine, or the
     container that this runs in, has free."""
     if gpus():
-        return int(lowest("memory.total") * 2**20)
+        # It comes to them by way of the machine's memory.
+        return min(int(lowest("memory.total") * 2**20), psutil.virtual_memory().available // 2)
     free = psutil.virtual_memory().available
     try:
         limit, used = (
@@ -103,6 +104,16 @@ def replicas() -> int:
     import tensorflow as tf
 
     return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def replica() -> Any:
+    """Which of them this is, from 0; inside a step."""
+    if replicas() == 1:
+        return 0
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return context.replica_id_in_sync_group if context else 0
 
 
 def summed(values: Any) -> Any:

@@ -14,19 +14,24 @@ Result = TypeVar("Result")
 
 
 def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], ahead: int = 4
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    ahead: int = 4,
+    threads: int | None = None,
 ) -> Iterator[Result]:
     """`map` in threads: one for each core, or as many as STAGE_THREADS says.
 
     Args:
         function: what it raises is raised when its result is asked for.
         items: are taken as they are needed.
-        ahead: items for each core that may be under way or wait to be asked for.
+        ahead: items for each thread that may be under way or wait to be asked for.
+        threads: the most of them; None: one for each core.
 
     Yields:
         The results, in the order of the items.
     """
     cores = int(os.environ.get(THREADS) or len(os.sched_getaffinity(0)))
+    cores = min(cores, threads or cores)
     under_way: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(cores) as pool:
         try:
