@@ -35,15 +35,14 @@ class Resident(layers.Layer):
         start = 0
         taken: list[dict[str, np.ndarray]] = []
         for batches in splits:
-            inputs, masks = batches.reader.take(np.arange(len(batches.reader)))
-            named = inputs if isinstance(inputs, dict) else {PICTURES: inputs}
-            taken.append({**named, "masks": masks})
+            pictures = len(batches.reader)
+            taken.append(contents(batches, np.arange(pictures)))
             batches.resident_from = start
-            start += len(masks)
+            start += pictures
         self.arrays: dict[str, keras.Variable] = {}
         for name in list(taken[0]):
             # One at a time, so that few of them lie in memory twice.
-            array = np.concatenate([contents.pop(name) for contents in taken])
+            array = np.concatenate([split.pop(name) for split in taken])
             self.arrays[name] = keras.Variable(
                 array, dtype=array.dtype.name, trainable=False, autocast=False, name=name
             )
@@ -115,9 +114,16 @@ class Supplied(keras.Model):
 
 def resident_bytes(splits: Sequence[Batches]) -> int:
     """Bytes that splits take while they lie in memory."""
-    total = 0
-    for batches in splits:
-        inputs, masks = batches.reader.take(np.array([0]))
-        arrays = [*inputs.values(), masks] if isinstance(inputs, dict) else [inputs, masks]
-        total += len(batches.reader) * sum(array.nbytes for array in arrays)
-    return total
+    first = np.array([0])
+    return sum(
+        len(batches.reader) * array.nbytes
+        for batches in splits
+        for array in contents(batches, first).values()
+    )
+
+
+def contents(batches: Batches, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """Inputs and masks of some pictures of a split, as they lie in `Resident`."""
+    inputs, masks = batches.reader.take(indices)
+    named = inputs if isinstance(inputs, dict) else {PICTURES: inputs}
+    return {**named, "masks": masks}

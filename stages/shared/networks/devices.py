@@ -13,7 +13,7 @@ from stages.shared.runtime.errors import UserError
 
 # Keras's own names: how many processes train one network together, and which this one is.
 PROCESSES, PROCESS = "KERAS_DISTRIBUTION_NUM_PROCESSES", "KERAS_DISTRIBUTION_PROCESS_ID"
-
+# Where a container says what it may use.
 CONTAINER = Path("/sys/fs/cgroup")
 
 
@@ -41,12 +41,12 @@ def lowest(quantity: str) -> float:
 
 
 def memory() -> int:
-    """Bytes of a GPU's memory, of several the smallest's; without one, of what the machine, or the
-    container that this runs in, has free."""
-    if gpus():
-        # It comes to them by way of the machine's memory.
-        return min(int(lowest("memory.total") * 2**20), psutil.virtual_memory().available // 2)
+    """Bytes of a GPU's memory, of several the smallest's, but no more than half of what the machine
+    has free; without one, of what the machine, or the container that this runs in, has free."""
     free = psutil.virtual_memory().available
+    if gpus():
+        # What lies there comes by way of the machine's memory.
+        return min(int(lowest("memory.total") * 2**20), free // 2)
     try:
         limit, used = (
             int((CONTAINER / f"memory.{name}").read_text()) for name in ("max", "current")

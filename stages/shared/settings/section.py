@@ -18,8 +18,9 @@ Value = TypeVar("Value")
 
 # Of keys that are no section and that several stages read.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-DEFAULT_MEMORY = 0.4
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+# Of the key `memory`.
+DEFAULT_MEMORY = 0.4
 
 
 class Section(BaseModel):
