@@ -12,7 +12,7 @@ import argparse
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,14 +65,18 @@ def main() -> None:
         "--peers", nargs="*", default=["fpn:adamw", "unet:adamw"], metavar="ARCHITECTURE:RECIPE"
     )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks")
+    parser.add_argument("--go-on", action="store_true", help="keep the runs of peers.json")
     options = parser.parse_args()
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     dataset, runs = Dataset.load(), list[Run]()
+    if options.go_on:
+        runs += [Run(**run) for run in json.loads((options.out / "peers.json").read_text())["runs"]]
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(1, options.seeds + 1):
+            done = {run.name for run in runs if run.seed == seed}
             for run in chain(
-                of_pipeline(params, seed, Path(folder)),
-                of_peers(options.python, options.peers, seed, dataset, Path(folder)),
+                of_pipeline(params, seed, Path(folder), done),
+                of_peers(options.python, options.peers, seed, dataset, Path(folder), done),
             ):
                 print(f"{run.of} {run.name}, seed {seed}: {run.mean_iou:.4f}, {run.seconds:.0f} s")
                 runs.append(run)
@@ -90,40 +94,53 @@ def write(runs: list[Run], dataset: Dataset, out: Path) -> None:
     save(figure(runs), out / "peers.png")
 
 
-def of_pipeline(params: dict[str, Any], seed: int, folder: Path) -> Iterator[Run]:
-    """The variants on EfficientNet-Lite0, each after its parent."""
+def of_pipeline(
+    params: dict[str, Any], seed: int, folder: Path, done: Container[str]
+) -> Iterator[Run]:
+    """The variants on EfficientNet-Lite0, each after its parent; none if all are `done`."""
     found = [n for n, b in params["backbones"].items() if b["network"] == BACKBONE]
     if len(found) != 1:
         raise UserError(f"params.yaml: one entry of backbones should be {BACKBONE}")
     (backbone,) = found
+    todo = {n: v for n, v in params["variants"].items() if v["backbone"] == backbone}
+    if all(name in done for name in todo):
+        return
     params["evaluate"]["split"] = "test"
     work = Workspace(folder / f"pipeline-{seed}", params | {"seed": seed})
     shutil.copy(DATASET_FILE, work.folder / DATASET_FILE)
     shutil.copytree(RECORDS_DIR, work.folder / RECORDS_DIR)
     taken = {backbone: [work.stage("backbone", backbone), work.stage("features", backbone)]}
-    todo = {n: v for n, v in params["variants"].items() if v["backbone"] == backbone}
     while todo:
         name = next(name for name, variant in todo.items() if variant["parent"] in taken)
         before = taken[todo.pop(name)["parent"]]
         taken[name] = [*before, work.stage("train", name)]
         costs = [*taken[name], work.stage("evaluate", name)]
         metrics = json.loads((work.folder / f"reports/{name}/metrics.json").read_text())
-        yield measured(PIPELINE, name, seed, costs, metrics["mean_iou"])
+        if name not in done:
+            yield measured(PIPELINE, name, seed, costs, metrics["mean_iou"])
 
 
 def of_peers(
-    python: Path, peers: Iterable[str], seed: int, dataset: Dataset, folder: Path
+    python: Path,
+    peers: Iterable[str],
+    seed: int,
+    dataset: Dataset,
+    folder: Path,
+    done: Container[str],
 ) -> Iterator[Run]:
-    """Networks of the peer on the same pictures."""
+    """Networks of the peer on the same pictures, but those that are `done`."""
     work = Workspace(folder / f"peers-{seed}", {})
     data, out = work.folder / "data.npz", work.folder / "out.npz"
     truth = write_pictures(dataset, data)
     classes = len(dataset.classes)
     for peer in peers:
+        name = peer.replace(":", ", ")
+        if name in done:
+            continue
         given = (str(data), str(out), *peer.split(":"), str(seed))
         cost = work.run(str(python.absolute()), str(TRAIN_FILE), *given)
         result = scores.score(scores.confusion(truth, np.load(out)["found"], classes))
-        yield measured(PEER, peer.replace(":", ", "), seed, [cost], result.mean_iou)
+        yield measured(PEER, name, seed, [cost], result.mean_iou)
 
 
 def write_pictures(dataset: Dataset, path: Path) -> np.ndarray:
@@ -151,11 +168,12 @@ def grouped(runs: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
 
 
 def table(runs: Iterable[Run]) -> str:
-    """A row for each name: means over the seeds, and the spread of the mean IoU."""
+    """A row for each name: means over the seeds, the spread of the mean IoU, the least seconds."""
     rows = []
     for (of, name), group in grouped(runs).items():
         ious = [run.mean_iou for run in group]
-        seconds = np.mean([run.seconds for run in group])
+        # What else the machine does only adds to them.
+        seconds = min(run.seconds for run in group)
         peak = max(run.peak_bytes for run in group) / 2**30
         spread = f"{min(ious):.4f} to {max(ious):.4f}"
         rows.append((of, name, f"{np.mean(ious):.4f}", spread, f"{seconds:.0f}", f"{peak:.1f}"))

@@ -6,8 +6,10 @@ from typing import NamedTuple
 import keras
 from keras import layers, tree
 
+from stages.shared.networks.families.hub import Pyramid
 from stages.shared.networks.families.preprocessing import COARSEST_STRIDE, Preprocess
-from stages.shared.networks.upsampling import CropLike, Upsample
+from stages.shared.networks.families.upsampling import Upsample
+from stages.shared.networks.heads import CropLike
 
 # Layers whose result at a place is made of what lies at that place alone.
 LOCAL = (
@@ -79,7 +81,13 @@ def follow(model: keras.Model, given: dict[int, Sight]) -> dict[int, Sight]:
             continue
         read = [seen.get(id(tensor), EVERYTHING) for tensor in tree.flatten(layer.input)]
         before = Sight(max(s.stride for s in read), max(s.reach for s in read))
-        seen |= dict.fromkeys(map(id, tree.flatten(layer.output)), after(layer, before))
+        made = tree.flatten(layer.output)
+        if isinstance(layer, Pyramid):
+            inside = follow(layer.network, dict.fromkeys(map(id, layer.network.inputs), before))
+            levels = tree.flatten(layer.network.output)
+            seen |= {id(x): inside[id(level)] for x, level in zip(made, levels, strict=True)}
+            continue
+        seen |= dict.fromkeys(map(id, made), after(layer, before))
     return seen
 
 

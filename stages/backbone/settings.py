@@ -1,8 +1,16 @@
 """Section `backbones` of params.yaml."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from stages.shared.settings.section import Section, Text
 
@@ -43,6 +51,11 @@ NetworkName = Literal[
     "vgg16",
     "vgg19",
 ]
+# Before the name, the handle or the folder of a preset of KerasHub.
+HUB = "hub:"
+# In `weights`: those of the preset.
+PRESET = "preset"
+Preset = Annotated[str, Field(pattern=f"^{HUB}.+")]
 # Those that can be built with a share of their channels.
 NARROWING = ("vgg16", "vgg19")
 
@@ -53,6 +66,19 @@ def _ascending(strides: list[int]) -> list[int]:
     return sorted(strides)
 
 
+def _known(network: Any, validate: ValidatorFunctionWrapHandler) -> str:
+    """In one sentence; of two types, pydantic would make one for each."""
+    try:
+        return validate(network)
+    except ValidationError:
+        *others, last = get_args(NetworkName)
+        raise PydanticCustomError(
+            "network",
+            "Input should be {others}, '{last}', or hub: and a preset of KerasHub",
+            {"others": ", ".join(map(repr, others)), "last": last},
+        ) from None
+
+
 Strides = Annotated[list[Literal[4, 8, 16, 32]], Field(min_length=1), AfterValidator(_ascending)]
 
 
@@ -61,16 +87,29 @@ class Backbone(Section):
 
     Attributes:
         network: keras.applications has it, but for EfficientNet-Lite, which has neither
-            squeeze-and-excite nor swish.
-        weights: `imagenet`, `random` (from `seed`), or a path to the published file.
+            squeeze-and-excite nor swish; or `hub:` and a preset of KerasHub: its name, its handle,
+            or its folder.
+        weights: `imagenet`, `random` (from `seed`), or a path to the published file; of a preset,
+            `preset` or `random`.
         width: share of the published number of channels, of a VGG with random weights.
         strides: of the taps that are stored, in pixels; a head reads those from its own on.
+        window: side of the squares in which a preset's network sees a picture if it takes one
+            size only, in pixels.
     """
 
-    network: NetworkName
+    network: Annotated[NetworkName | Preset, WrapValidator(_known)]
     weights: Text
     width: Annotated[float, Field(strict=False, gt=0, le=1)] = 1.0
     strides: Strides = Field(default=[8, 16, 32])
+    window: Annotated[int, Field(ge=32, multiple_of=32)] = 224
+
+    @model_validator(mode="after")
+    def _preset_with_preset(self) -> Self:
+        if self.network.startswith(HUB) and self.weights not in (PRESET, "random"):
+            raise ValueError(f"{self.network} needs weights: preset, or random")
+        if self.weights == PRESET and not self.network.startswith(HUB):
+            raise ValueError(f"weights: preset needs a preset, network: {HUB}NAME")
+        return self
 
     @model_validator(mode="after")
     def _narrow_only_if_random(self) -> Self:

@@ -1,7 +1,7 @@
 """Stage `backbone@NAME`: a network with its first weights, in models/NAME/."""
 
-from stages.backbone import weights
-from stages.backbone.settings import Backbone
+from stages.backbone import presets, weights
+from stages.backbone.settings import HUB, PRESET, Backbone
 from stages.shared.networks import backbones
 from stages.shared.networks.backbones import BackboneConfig
 from stages.shared.runtime import outputs
@@ -15,17 +15,27 @@ def backbone(name: str) -> str:
     """Build the backbone `name`, give it its weights, and store it.
 
     Raises:
-        UserError: as `weights.load`.
+        UserError: as `presets` and `weights.load`.
     """
-    settings, seed = read(f"backbones.{name}", Backbone), read("seed", Seed)
+    key = f"backbones.{name}"
+    settings, seed = read(key, Backbone), read("seed", Seed)
+    handle = settings.network.partition(HUB)[2]
+    preset = presets.described(handle, settings.window, f"{key}.network") if handle else None
     random = settings.weights == "random"
     model = backbones.build(
-        settings.network, settings.width, settings.strides, seed if random else None
+        settings.network,
+        settings.width,
+        settings.strides,
+        seed if random else None,
+        preset=preset,
     )
-    if not random:
-        weights.load(model, settings.weights, f"backbones.{name}.weights")
+    if preset and settings.weights == PRESET:
+        presets.copy(model, preset, f"{key}.network")
+    elif not random:
+        weights.load(model, settings.weights, f"{key}.weights")
     config = BackboneConfig(
         network=settings.network,
+        preset=preset,
         width=settings.width,
         strides=tuple(settings.strides),
         origin=settings.weights,

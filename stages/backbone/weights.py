@@ -40,13 +40,14 @@ def load(model: keras.Model, weights: str, key: str) -> None:
             f"params.yaml: {key} is {weights!r}, which is not a file; use imagenet, random, or "
             "the path of a weights file"
         )
-    if isinstance(source, Package):
-        path = installed(source, key) if weights == IMAGENET else Path(weights)
-        copy_checkpoint(model, path)
-    elif weights == IMAGENET:
-        copy_application(model, downloaded(model.name, source, key))
-    else:
-        copy_application(model, from_file(model.name, source, Path(weights)))
+    published = weights == IMAGENET
+    match source:
+        case Package():
+            copy_checkpoint(model, installed(source, key) if published else Path(weights))
+        case Application() if published:
+            copy_application(model, downloaded(model.name, source, key))
+        case Application():
+            copy_application(model, from_file(model.name, source, Path(weights)))
 
 
 def installed(package: Package, key: str) -> Path:

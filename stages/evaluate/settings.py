@@ -18,7 +18,8 @@ class Evaluate(Section):
         batch_size: pictures that go through the network at once.
         flip: whether each picture is also seen flipped horizontally, and the mean of the
             probabilities counts; the backbone then runs once more.
-        scales: of the pictures that are seen, 1 for that of the records; the mean counts likewise.
+        scales: the sizes at which each picture is seen, as factors of its size in the records; the
+            mean of the probabilities counts.
     """
 
     split: Split

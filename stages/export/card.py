@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from stages.export.formats import FORMATS
 from stages.shared.formats.training import Training
 from stages.shared.networks.backbones import BackboneConfig
-from stages.shared.networks.families.table import NETWORKS
+from stages.shared.networks.families import table
 from stages.shared.records.dataset import Dataset
 from stages.shared.results.overlay import hex_colours
 from stages.shared.results.pages import markdown, render
@@ -91,7 +91,7 @@ def model_card(card: Card) -> str:
         data=_settings(dataset.source.items()),
         metrics=markdown(["measure", "value"], metrics),
         training=_settings([parent, ("seed", card.training.seed), *others]),
-        licence=NETWORKS[card.backbone.network].licence,
+        licence=table.network(card.backbone.network, card.backbone.preset).licence,
     )
 
 

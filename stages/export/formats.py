@@ -20,10 +20,11 @@ import tensorflow as tf
 import tf2onnx
 from keras import KerasTensor, layers, ops
 from onnx import numpy_helper
+from tf2onnx.optimizer import back_to_back_optimizer
 
 from stages.shared.networks import backbones, backend, heads
 from stages.shared.networks.backbones import BackboneConfig
-from stages.shared.networks.families.table import NETWORKS
+from stages.shared.networks.families import table
 from stages.shared.networks.heads import HeadConfig
 
 Maps = dict[str, np.ndarray]
@@ -78,7 +79,7 @@ def thin(model: keras.Model, backbone: BackboneConfig, head: HeadConfig) -> kera
 
     The model itself, if its network can't be narrowed.
     """
-    if not NETWORKS[backbone.network].narrows:
+    if not table.network(backbone.network, backbone.preset).narrows:
         return model
     taps = backbones.build(backbone.network, THIN_WIDTH, backbone.strides)
     channels = {tap: taps.output[tap].shape[-1] for tap in head.channels}
@@ -130,6 +131,8 @@ def write_onnx(model: keras.Model, thin: keras.Model, classes: list[str], file: 
     """
     # It orders nodes by their addresses, so the result would change from run to run.
     tf2onnx.graph.Node.__hash__ = lambda node: hash(node.name)
+    # Of two reshapes it keeps the second, whose 0 then stands for a side of another shape.
+    back_to_back_optimizer._func_map.pop(("Reshape", "Reshape"), None)
     thin(np.zeros((1, 32, 32, 3), np.uint8))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)

@@ -104,6 +104,26 @@ MISTAKES = {
         "network: efficientnet_lite3",
         ["backbones.lite0.network is 'efficientnet_lite3'", "'efficientnet_lite0'"],
     ),
+    "a preset without a name": (
+        "network: efficientnet_lite0",
+        'network: "hub:"',
+        ["backbones.lite0.network is 'hub:'", "or hub: and a preset of KerasHub"],
+    ),
+    "ImageNet's weights of a preset": (
+        "network: efficientnet_lite0",
+        "network: hub:mit_b0_ade20k_512",
+        ["backbones.lite0: hub:mit_b0_ade20k_512 needs weights: preset, or random"],
+    ),
+    "a preset's weights of a network that is none": (
+        "weights: imagenet}",
+        "weights: preset}",
+        ["backbones.lite0: weights: preset needs a preset, network: hub:NAME"],
+    ),
+    "a window that strides do not divide": (
+        "weights: imagenet}",
+        "weights: imagenet, window: 100}",
+        ["backbones.lite0.window is 100", "multiple of 32"],
+    ),
     "a narrow network that can't be": (
         "weights: imagenet}",
         "weights: random, width: 0.5}",

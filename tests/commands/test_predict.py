@@ -419,15 +419,15 @@ def test_a_scale_that_makes_no_sense_is_named(scales: str, message: str, capsys)
 
 
 def test_masks_in_the_folder_of_the_pictures_are_no_pictures(pictures: Path, tmp_path: Path):
-    from commands.predict import command as predict
+    from commands.predict import inputs
 
     folder = tmp_path / "in"
     folder.mkdir()
     Image.fromarray(drawn(40, 40)).save(folder / "a.jpg")
     (folder / "masks").mkdir()
     Image.fromarray(drawn(40, 40)).save(folder / "masks/a.png")
-    found = predict.tasks([folder], folder / "masks", [folder / "masks"])
-    assert found == [predict.PictureTask(folder / "a.jpg", Path("a"))]
+    found = inputs.tasks([folder], folder / "masks", [folder / "masks"])
+    assert found == [inputs.PictureTask(folder / "a.jpg", Path("a"))]
 
 
 def test_what_an_earlier_run_has_written_is_replaced_if_wanted_and_nothing_else(

@@ -12,6 +12,7 @@ from stages.export import stage as export
 from stages.features import stage as features
 from stages.shared.networks.heads import load_config
 from stages.train import stage as train
+from tests.backbone.made_up_presets import KINDS, save
 from tests.conftest import CAMPAIGN, Project
 from tests.shared.networks.test_backbones import SMALLEST
 
@@ -19,11 +20,16 @@ from tests.shared.networks.test_backbones import SMALLEST
 FORMATS = ["saved_model", "onnx", "litert"] if CAMPAIGN else ["onnx"]
 
 
-@pytest.mark.parametrize("network", SMALLEST if CAMPAIGN else ["efficientnet_lite0"])
-def test_a_network_goes_from_records_to_an_export(network: str, in_project: Project):
+@pytest.mark.parametrize("network", [*(SMALLEST if CAMPAIGN else ["efficientnet_lite0"]), *KINDS])
+def test_a_network_goes_from_records_to_an_export(
+    network: str, in_project: Project, tmp_path: Path
+):
     """With random weights; the export compares each format with the pipeline."""
     strides = [4, 8, 16, 32]
     entry = {"network": network, "weights": "random", "strides": strides}
+    if network in KINDS:
+        handle = save(network, tmp_path / network)
+        entry |= {"network": f"hub:{handle}", "weights": "preset", "window": 64}
     variant = {"backbone": "other", "train": "head", "stride": 4, "parent": "other"}
     in_project.set_params(
         {

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import keras
 
 from stages.shared.manifest import Manifest
+from stages.shared.networks.families import table
+from stages.shared.networks.families.hub import Preset
 from stages.shared.networks.families.preprocessing import COARSEST_STRIDE, Preprocess
-from stages.shared.networks.families.table import NETWORKS
 from stages.shared.runtime import digests
 
 WEIGHTS_FILE, CONFIG_FILE = "backbone.weights.h5", "backbone.json"
@@ -23,15 +24,17 @@ class BackboneConfig(Manifest):
     """Configuration of a stored backbone.
 
     Attributes:
-        network: an entry of `NETWORKS`.
+        network: an entry of `table.NETWORKS`, or `hub:` and a preset of KerasHub.
+        preset: of KerasHub, what it says of the network.
         width: share of its channels.
         strides: of its taps, in pixels, ascending.
-        origin: of its first weights: `imagenet`, `random`, or the path of a file.
+        origin: of its first weights: `imagenet`, `preset`, `random`, or the path of a file.
         weights: SHA-256 of the file of weights; empty before they are written.
     """
 
-    schema_version: Literal[6] = 6
+    schema_version: Literal[7] = 7
     network: str
+    preset: Preset | None = None
     width: float
     strides: tuple[int, ...]
     origin: str
@@ -71,16 +74,18 @@ def build(
     strides: Sequence[int] = (8, 16, 32),
     seed: int | None = None,
     dtype: str = "float32",
+    preset: Preset | None = None,
 ) -> keras.Model:
     """Build a backbone with random weights.
 
     Args:
-        network: an entry of `NETWORKS`.
+        network: an entry of `table.NETWORKS`, or `hub:` and a preset of KerasHub.
         width: share of the published number of channels; below 1 only for one that `narrows`.
         strides: of the taps, some of 4, 8, 16 and 32.
         seed: of the weights, He-normal or the application's own; None for weights that will be
             loaded.
         dtype: Keras dtype policy.
+        preset: of KerasHub, what it says of the network.
 
     Returns:
         A model of pictures, (batch, height, width, 3) RGB from 0 to 255, any height and width, to a
@@ -92,14 +97,15 @@ def build(
         >>> taps["stride32"].shape
         (1, 2, 3, 512)
     """
-    layers, colours, *_ = NETWORKS[network]
+    layers, colours, *_ = table.network(network, preset)
     if seed is not None:
         keras.utils.set_random_seed(seed)
     with dtype_policy(dtype):
         pictures = keras.Input((None, None, 3), name="pictures", dtype="float32")
         preprocessed = Preprocess(colours, name="preprocessing")(pictures)
         taps = layers(preprocessed, width, "zeros" if seed is None else "he_normal")
-        return Backbone(pictures, {tap(s): taps[s] for s in sorted(strides)}, name=network)
+        name = network.partition(":")[0]
+        return Backbone(pictures, {tap(s): taps[s] for s in sorted(strides)}, name=name)
 
 
 @contextmanager
@@ -152,7 +158,7 @@ def load(folder: Path, dtype: str = "float32") -> keras.Model:
     """
     config = load_config(folder)
     digests.require_whole({folder / WEIGHTS_FILE: config.weights})
-    model = build(config.network, config.width, config.strides, dtype=dtype)
+    model = build(config.network, config.width, config.strides, dtype=dtype, preset=config.preset)
     model.load_weights(folder / WEIGHTS_FILE)
     return model
 

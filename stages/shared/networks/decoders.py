@@ -10,7 +10,7 @@ from itertools import pairwise
 from keras import KerasTensor, layers
 
 from stages.shared.networks.backbones import stride_of
-from stages.shared.networks.upsampling import Upsample
+from stages.shared.networks.families.upsampling import Upsample
 
 # Makes the projection of a tap to a number of channels, with an initialiser of its kernel.
 Project = Callable[[str, int, str], layers.Layer]

@@ -6,14 +6,14 @@ from typing import Literal, NamedTuple
 
 import keras
 import numpy as np
-from keras import layers
+from keras import KerasTensor, layers, ops
 
 from stages.shared.manifest import Manifest
 from stages.shared.networks import backbones
 from stages.shared.networks.backbones import BACKBONE_FOLDER
 from stages.shared.networks.decoders import DECODERS, Project
-from stages.shared.networks.families.preprocessing import COARSEST_STRIDE
-from stages.shared.networks.upsampling import CropLike, Upsample
+from stages.shared.networks.families.preprocessing import COARSEST_STRIDE, Shape
+from stages.shared.networks.families.upsampling import Upsample
 from stages.shared.runtime import digests
 from stages.shared.runtime.errors import UserError
 
@@ -58,6 +58,18 @@ class HeadConfig(Manifest):
     frozen: bool = True
     backbone_weights: str = ""
     weights: str = ""
+
+
+@keras.saving.register_keras_serializable("stages")
+class CropLike(layers.Layer):
+    """Cut the bottom and right off, to the height and width of the pictures."""
+
+    def call(self, logits: KerasTensor, pictures: KerasTensor) -> KerasTensor:
+        height, width = ops.shape(pictures)[1:3]
+        return logits[:, :height, :width]
+
+    def compute_output_shape(self, logits_shape: Shape, pictures_shape: Shape) -> Shape:
+        return (logits_shape[0], *pictures_shape[1:3], logits_shape[3])
 
 
 def projection_name(tap: str) -> str:

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 import keras
 from keras import KerasTensor, layers, tree
 
+from stages.shared.networks.families.hub import Pyramid
+
 
 def flop(model: keras.Model, shapes: Mapping[str, tuple[int, ...]]) -> int:
     """Multiplications and additions of a network's convolutions and linear layers on one picture.
 
     Each entry of a kernel is multiplied, and the product added, at each place of what its layer
-    makes. Papers that count a multiplication with its addition as one give half as many.
+    makes; what attention multiplies of two activations is left out. Papers that count a
+    multiplication with its addition as one give half as many.
 
     Args:
         model: a functional model.
@@ -39,11 +42,16 @@ def flop(model: keras.Model, shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 def _of_layer(layer: layers.Layer, given: KerasTensor) -> int:
     total = 0
-    if isinstance(layer, keras.Sequential):
+    if isinstance(layer, Pyramid):
+        (inner,) = layer.network.inputs
+        windows, *shape = given.shape
+        total = windows * flop(layer.network, {inner.name: tuple(shape)})
+    elif isinstance(layer, keras.Sequential):
         for inner in layer.layers:
             total += _of_layer(inner, given)
             given = inner.compute_output_spec(given)
-    elif kernels := [weight for weight in layer.weights if len(weight.shape) > 1]:
-        places = math.prod(layer.compute_output_spec(given).shape[1:-1])
+    elif kernels := [weight for weight in layer.weights if weight.name.endswith("kernel")]:
+        made = tree.flatten(layer.compute_output_spec(given))[0]
+        places = math.prod(made.shape[1:-1])
         total = sum(2 * math.prod(kernel.shape) * places for kernel in kernels)
     return total

@@ -10,8 +10,8 @@ import tensorflow as tf
 from stages.shared.networks import backbones, heads
 from stages.shared.networks.backbones import stride_of, tap
 from stages.shared.networks.decoders import DECODERS
+from stages.shared.networks.families.upsampling import Upsample
 from stages.shared.networks.heads import HeadConfig, Projection
-from stages.shared.networks.upsampling import Upsample
 from stages.train import standardised
 from stages.train.settings import DecoderName
 from stages.train.standardised import StandardisedProjection, Statistics, fold, unfold

@@ -1,4 +1,4 @@
-"""The table of networks: layers, colours, weights and licence of each."""
+"""The table of networks: layers, colours, weights and licence of each; and those of presets."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import keras
 from keras import KerasTensor
 
+from stages.shared.networks.families import hub
 from stages.shared.networks.families.applications import RESULT, application
 from stages.shared.networks.families.efficientnet_lite import efficientnet_lite
+from stages.shared.networks.families.hub import Preset
 from stages.shared.networks.families.preprocessing import Colours
 from stages.shared.networks.families.vgg import vgg
 
@@ -51,14 +53,14 @@ class Network(NamedTuple):
     Attributes:
         layers: builds it.
         colours: that it was trained on.
-        weights: those of ImageNet.
+        weights: that are published.
         licence: of these weights.
         narrows: whether it can be built with a share of its channels.
     """
 
     layers: Layers
     colours: Colours
-    weights: Application | Package
+    weights: Application | Package | Preset
     licence: str
     narrows: bool = False
 
@@ -234,3 +236,22 @@ NETWORKS: dict[str, Network] = {
     "convnext_large": _convnext(_apps.ConvNeXtLarge, 26),
     "convnext_xlarge": _convnext(_apps.ConvNeXtXLarge, 26),
 }
+
+# Of a preset's weights, by its network's class in KerasHub.
+PRESET_LICENCES = {
+    "DINOV2Backbone": "Apache-2.0 (Meta Platforms)",
+    "MiTBackbone": "NVIDIA Source Code License for SegFormer, for non-commercial use",
+    "ResNetBackbone": f"Apache-2.0 (Ross Wightman, timm){TRAINED}",
+}
+
+
+def network(name: str, preset: Preset | None = None) -> Network:
+    """A network of the table, or that of a preset of KerasHub."""
+    if preset is None:
+        return NETWORKS[name]
+
+    def layers(pictures: KerasTensor, *_: object) -> dict[int, KerasTensor]:
+        return hub.taps(pictures, preset)
+
+    licence = PRESET_LICENCES.get(preset.name, f"that of the preset {preset.handle}")
+    return Network(layers, preset.colours, preset, licence)

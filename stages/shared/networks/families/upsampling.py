@@ -1,4 +1,4 @@
-"""Bilinear upsampling, and the cut to a picture's size."""
+"""Bilinear upsampling."""
 
 from typing import Any
 
@@ -58,15 +58,3 @@ def interpolation(size: int, factor: int, dtype: str) -> KerasTensor:
     source = ops.clip((target + 0.5) / factor - 0.5, 0, ops.cast(size - 1, dtype))
     distance = ops.abs(source[:, None] - ops.cast(ops.arange(size), dtype)[None, :])
     return ops.relu(1 - distance)
-
-
-@keras.saving.register_keras_serializable("stages")
-class CropLike(layers.Layer):
-    """Cut the bottom and right off, to the height and width of the pictures."""
-
-    def call(self, logits: KerasTensor, pictures: KerasTensor) -> KerasTensor:
-        height, width = ops.shape(pictures)[1:3]
-        return logits[:, :height, :width]
-
-    def compute_output_shape(self, logits_shape: Shape, pictures_shape: Shape) -> Shape:
-        return (logits_shape[0], *pictures_shape[1:3], logits_shape[3])

@@ -1,0 +1,98 @@
+"""Presets of KerasHub: what their network is, and its weights (extras/hub.txt)."""
+
+import json
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from stages.shared.networks.families.hub import TOKEN_STRIDE, Preset, pyramid
+from stages.shared.networks.families.preprocessing import Colours
+from stages.shared.runtime.errors import UserError
+
+STALLED_AFTER_SECONDS = 30
+
+
+def described(handle: str, window: int, key: str) -> Preset:
+    """What a preset says of its network.
+
+    Args:
+        handle: a name that KerasHub knows, one such as `hf://USER/NAME`, or a folder.
+        window: side of the squares that a network shall take that takes one size, in pixels.
+        key: of the network in params.yaml, for messages.
+
+    Raises:
+        UserError: KerasHub is not installed, has no such preset or can't download it, or the
+            network has no feature pyramid.
+    """
+    backbone = _loaded("Backbone", handle, key, load_weights=False)
+    if not getattr(backbone, "pyramid_outputs", None):
+        raise UserError(
+            f"params.yaml: {key}: {handle} is a {type(backbone).__name__}, which has no feature "
+            "pyramid; use a preset of ResNet, DenseNet, CSPNet, EfficientNet, MiT or DINOv2"
+        )
+    converter = _loaded("ImageConverter", handle, key)
+    return Preset(
+        handle=handle,
+        name=type(backbone).__name__,
+        arguments=json.dumps(_arguments(backbone, window), sort_keys=True),
+        colours=colours(converter.scale, converter.offset),
+    )
+
+
+def copy(model: keras.Model, preset: Preset, key: str) -> None:
+    """Copy the weights of a preset into a backbone that was built from it.
+
+    Raises:
+        UserError: they can't be downloaded.
+    """
+    arguments = json.loads(preset.arguments)
+    sized = {k: arguments[k] for k in ("image_shape", "apply_layernorm") if k in arguments}
+    given = pyramid(_loaded("Backbone", preset.handle, key, load_weights=True, **sized)).weights
+    # Of a vision transformer, those of places are stored for the window, as it has them itself.
+    places = [weight for weight in given if weight.name == "interpolated_position_embeddings"]
+    for weight, published in zip(model.weights, given, strict=True):
+        same = weight.shape == published.shape
+        weight.assign(published if same else places[0])
+
+
+def colours(
+    scale: float | Sequence[float] | None, offset: float | Sequence[float] | None
+) -> Colours:
+    """What an ImageConverter does, `x * scale + offset`, as `(x - mean) / deviation`."""
+    a, b, c = scale if isinstance(scale, Sequence) else (scale or 1.0,) * 3
+    x, y, z = offset if isinstance(offset, Sequence) else (offset or 0.0,) * 3
+    return Colours((-x / a, -y / b, -z / c), (1 / a, 1 / b, 1 / c))
+
+
+def _arguments(backbone: keras.Model, window: int) -> dict[str, Any]:
+    """Of a backbone's class, so that it takes windows where it takes one size."""
+    found = {k: v for k, v in backbone.get_config().items() if k not in ("dtype", "name")}
+    if None not in found.get("image_shape", (None,)):
+        side = window * found.get("patch_size", TOKEN_STRIDE) // TOKEN_STRIDE
+        sized = ("image_shape", "position_embedding_shape")
+        found |= {key: (side, side, 3) for key in sized if key in found}
+    # As its authors read levels of DINOv2: through the last normalisation.
+    return found | {"apply_layernorm": True} if "apply_layernorm" in found else found
+
+
+def _loaded(kind: str, handle: str, key: str, **options: Any) -> Any:
+    """An object of a preset, a `Backbone` or an `ImageConverter`."""
+    try:
+        import keras_hub
+    except ImportError:
+        raise UserError(
+            f"params.yaml: {key} is a preset of KerasHub, which is not installed; install it "
+            "(pip install -c constraints.txt -r extras/hub.txt)"
+        ) from None
+    socket.setdefaulttimeout(STALLED_AFTER_SECONDS)
+    room = keras_hub.models if kind == "Backbone" else keras_hub.layers
+    try:
+        return getattr(room, kind).from_preset(handle, **options)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"params.yaml: {key}: KerasHub can't load the {kind} of {handle!r} "
+            f"({str(error).strip().splitlines()[0]}); use the name of a preset "
+            "(keras.io/keras_hub/presets), or the path of a folder that holds one"
+        ) from None
