@@ -12,14 +12,13 @@ import time
 import keras
 import numpy as np
 
-from stages.shared.networks import backbones, heads, precision
+from stages.shared.networks import backbones, devices, heads, precision
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
 from stages.shared.runtime import start
 from stages.shared.runtime.paths import MODELS_DIR
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import Name, Precision
-from stages.train import fit
 from stages.train.settings import Train, Variant
 
 
@@ -62,7 +61,7 @@ def main() -> None:
                 keras.metrics.MeanIoU(num_classes=len(classes), sparse_y_pred=False),
                 keras.metrics.SparseCategoricalAccuracy(),
             ],
-            jit_compile=fit.compiles(),
+            jit_compile=devices.compiles(),
         )
         # What compiles does so here, before the clock starts.
         model.train_on_batch(*batches[len(batches) - 1])

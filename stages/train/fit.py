@@ -12,6 +12,7 @@ from stages.train.losses import PixelLoss
 from stages.train.metrics import MeanIoU, PixelAccuracy
 from stages.train.optimizers import optimizer
 from stages.train.progress import EpochLines, Progress
+from stages.train.sampling import Sampled
 from stages.train.settings import Train
 from stages.train.supplied import Augment, Resident, Supplied, resident_bytes
 
@@ -28,6 +29,7 @@ def fit(
     shares: Sequence[float] = (),
     augment: Augment | None = None,
     memory: float = 0.0,
+    sampled: Sampled | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Train a network in place, to its best epoch, from the last epoch that `progress` has.
@@ -45,6 +47,7 @@ def fit(
         augment: changes the training batches.
         memory: bytes that both splits may take of the device's memory; what takes more is read from
             the disk in each epoch, to the same result.
+        sampled: takes the network's place while training, for a share of the pixels.
         callbacks: more of Keras's.
 
     Raises:
@@ -53,12 +56,12 @@ def fit(
     splits = (batches, validation)
     with read_errors(*splits):
         resident = Resident(splits) if resident_bytes(splits) <= memory else None
-    model = Supplied(network, augment, resident)
+    model = Supplied(network, augment, resident, sampled)
     model.compile(
         optimizer=optimizer(settings, settings.epochs * len(batches), policy, shares),
         loss=loss,
         metrics=[MeanIoU(loss.classes), PixelAccuracy(loss.classes)],
-        jit_compile=compiles(),
+        jit_compile=devices.compiles(),
     )
     model.optimizer.build(model.trainable_variables)
     progress.set_model(model)
@@ -102,12 +105,3 @@ def measured(model: Supplied, validation: Batches) -> dict[str, float]:
     stream, steps = validation.stream(), len(validation)
     measures = model.evaluate(stream, steps=steps, return_dict=True, verbose=0)
     return {f"val_{name}": value for name, value in measures.items()}
-
-
-def compiles() -> bool | str:
-    """Keras's `jit_compile`: XLA, but not for TensorFlow on a CPU, where compiling takes longer
-    than it saves, nor on several devices, which sum inside a step."""
-    if keras.backend.backend() != "tensorflow":
-        return "auto"
-    # "auto" is False under TF_DETERMINISTIC_OPS.
-    return bool(devices.gpus()) and devices.replicas() == 1

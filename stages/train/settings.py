@@ -2,7 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, TypeAdapter, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 
 from stages.shared.settings.mistakes import shown
 from stages.shared.settings.section import Count, Name, Section, Share
@@ -11,6 +18,16 @@ from stages.shared.settings.section import Count, Name, Section, Share
 Rate = Annotated[float, Field(strict=False, gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(strict=False, ge=0, allow_inf_nan=False)]
 Dropout = Annotated[float, Field(strict=False, ge=0, lt=1)]
+
+
+def _square(share: float) -> float:
+    """A share of the pixels that every n-th row and column makes."""
+    if abs(share * round(share**-0.5) ** 2 - 1) > 0.01:
+        raise ValueError(f"it is {share}; it should be 1, 0.25, 0.11, 0.0625 or another 1 / n^2")
+    return share
+
+
+Pixels = Annotated[float, Field(strict=False, gt=0, le=1), AfterValidator(_square)]
 
 
 # The entries of `stages.shared.networks.decoders.DECODERS`.
@@ -59,6 +76,8 @@ class Train(Section):
         label_smoothing: share of each pixel's target that is spread over all classes.
         dice: weight of the Dice loss, over the classes of the batch, added to the cross-entropy.
         jaccard: weight of the Jaccard loss, likewise.
+        pixels: share of the training pixels that a step's loss counts: 0.25 takes every second row
+            and column, from an offset that is drawn for each step.
         patience: epochs without a better validation mean IoU before early stopping; null: never.
     """
 
@@ -75,6 +94,7 @@ class Train(Section):
     label_smoothing: Dropout = 0.0
     dice: NotNegative = 0.0
     jaccard: NotNegative = 0.0
+    pixels: Pixels = 1.0
     patience: Count | None = None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from keras import KerasTensor, layers, ops
 
 from stages.train.batches import Batches
+from stages.train.sampling import Sampled
 
 Tensors = dict[str, KerasTensor]
 # Changes pictures and masks while training.
@@ -61,6 +62,7 @@ class Supplied(keras.Model):
         network: of inputs, to logits (batch, height, width, classes).
         augment: changes inputs and masks while training.
         resident: holds the splits, where they are resident.
+        sampled: takes the network's place while training, for a share of the pixels.
     """
 
     def __init__(
@@ -68,9 +70,11 @@ class Supplied(keras.Model):
         network: keras.Model,
         augment: Augment | None = None,
         resident: Resident | None = None,
+        sampled: Sampled | None = None,
     ) -> None:
         super().__init__(name="supplied")
         self.network, self.augment, self.resident = network, augment, resident
+        self.sampled = sampled
 
     def call(self, batch: Any, training: bool = False) -> Tensors:
         if self.resident is None:
@@ -79,6 +83,9 @@ class Supplied(keras.Model):
             inputs, masks = self.resident(batch["indices"])
         if training and self.augment is not None:
             inputs, masks = self.augment(inputs, masks)
+        if training and self.sampled is not None:
+            masks, logits = self.sampled(inputs, masks, training=training)
+            return {"masks": masks, "logits": logits}
         return {"masks": masks, "logits": self.network(inputs, training=training)}
 
     def compute_loss(

@@ -138,3 +138,12 @@ def all_gpus() -> AbstractContextManager[None]:
     import tensorflow as tf
 
     return tf.distribute.MirroredStrategy().scope()
+
+
+def compiles() -> bool | str:
+    """Keras's `jit_compile`: XLA, but not for TensorFlow on a CPU, where compiling takes longer
+    than it saves, nor on several devices, which sum inside a step."""
+    if keras.backend.backend() != "tensorflow":
+        return "auto"
+    # "auto" is False under TF_DETERMINISTIC_OPS.
+    return bool(gpus()) and replicas() == 1

@@ -18,6 +18,8 @@ from stages.shared.runtime import digests
 from stages.shared.runtime.errors import UserError
 
 WEIGHTS_FILE, CONFIG_FILE = "head.weights.h5", "head.json"
+# The layer that upsamples the logits at a head's stride.
+TO_PICTURE = "upsample_to_picture"
 
 
 class Projection(NamedTuple):
@@ -105,12 +107,17 @@ def build(
     }
     decode = DECODERS[config.decoder]
     logits = decode(inputs, project, len(config.classes), config.width, config.context)
-    logits = Upsample(config.stride, name="upsample_to_picture")(logits)
+    logits = Upsample(config.stride, name=TO_PICTURE)(logits)
     if image_size:
         # The backbone pads at the bottom and right, see `Preprocess`.
         padding = tuple((0, -size % COARSEST_STRIDE) for size in image_size)
         logits = layers.Cropping2D(padding, name="crop")(logits)
     return keras.Model(inputs, logits, name=f"{config.decoder}_{config.stride}s")
+
+
+def scores(head: keras.Model) -> keras.Model:
+    """A head, with the same weights, to its logits at its stride, neither upsampled nor cut."""
+    return keras.Model(head.input, head.get_layer(TO_PICTURE).input, name=f"{head.name}_scores")
 
 
 def network(backbone: keras.Model, head: keras.Model, *others: keras.Model) -> keras.Model:
@@ -139,6 +146,13 @@ def network(backbone: keras.Model, head: keras.Model, *others: keras.Model) -> k
     logits = [each({tap: taps[tap] for tap in each.input}) for each in (head, *others)]
     joined = layers.Concatenate(name="heads")(logits) if others else logits[0]
     return keras.Model(pictures, CropLike(name="crop")(joined, pictures))
+
+
+def scored(backbone: keras.Model, head: keras.Model) -> keras.Model:
+    """A backbone and what `scores` returns: from pictures to logits at the head's stride."""
+    pictures = keras.Input((None, None, 3), name="pictures")
+    taps = backbone(pictures)
+    return keras.Model(pictures, head({tap: taps[tap] for tap in head.input}))
 
 
 def projections(head: keras.Model) -> dict[str, Projection]:

@@ -40,21 +40,36 @@ class Upsample(layers.Layer):
         return {**super().get_config(), "factor": self.factor}
 
 
-def by_matrices(x: KerasTensor, factor: int) -> KerasTensor:
-    """Upsampling by any factor: bilinear interpolation is a matrix on each axis."""
+def by_matrices(
+    x: KerasTensor,
+    factor: int,
+    rows: KerasTensor | None = None,
+    columns: KerasTensor | None = None,
+) -> KerasTensor:
+    """Upsampling by any factor: bilinear interpolation is a matrix on each axis.
+
+    Args:
+        x: (batch, height, width, channels).
+        factor: of both axes.
+        rows: of the result that are wanted, int32; None: all.
+        columns: likewise.
+    """
     height, width = ops.shape(x)[1:3]
-    rows = interpolation(height, factor, x.dtype)
-    columns = interpolation(width, factor, x.dtype)
+    down = interpolation(height, factor, x.dtype, rows)
+    across = interpolation(width, factor, x.dtype, columns)
     planes = ops.transpose(x, (0, 3, 1, 2))
     # Of as many axes as the planes: LiteRT has no other product of unknown sizes.
-    rows, columns = rows[None, None], ops.transpose(columns)[None, None]
-    planes = ops.matmul(ops.matmul(rows, planes), columns)
+    down, across = down[None, None], ops.transpose(across)[None, None]
+    planes = ops.matmul(ops.matmul(down, planes), across)
     return ops.transpose(planes, (0, 2, 3, 1))
 
 
-def interpolation(size: int, factor: int, dtype: str) -> KerasTensor:
-    """The matrix (size * factor, size) that upsamples an axis, clamped at the outermost centres."""
-    target = ops.cast(ops.arange(size * factor), dtype)
+def interpolation(
+    size: int, factor: int, dtype: str, places: KerasTensor | None = None
+) -> KerasTensor:
+    """The matrix (size * factor, size) that upsamples an axis, clamped at the outermost centres; of
+    some places, its rows."""
+    target = ops.cast(ops.arange(size * factor) if places is None else places, dtype)
     source = ops.clip((target + 0.5) / factor - 0.5, 0, ops.cast(size - 1, dtype))
     distance = ops.abs(source[:, None] - ops.cast(ops.arange(size), dtype)[None, :])
     return ops.relu(1 - distance)
