@@ -21,7 +21,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from stages.features.encoding import encode
+from stages.features.encoding import Encoded, encoder, run
+from stages.features.shard import Moments
 from stages.shared.formats.features import tap_bytes
 from stages.shared.networks import backbones, devices, heads, precision
 from stages.shared.networks.families.table import NETWORKS
@@ -76,7 +77,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "device": device(),
         "precision": policy,
         "gflop_a_picture": flop / 1e9,
-        "feature_bytes_a_picture": tap_bytes(tap.shape[1:] for tap in taps.values()),
+        "feature_bytes_a_picture": tap_bytes(tap.values.shape[1:] for tap in taps.values()),
         "matrix_tflops": peak / 1e12,
         "features_pictures_a_second": options.pictures / seconds,
         "features_share_of_matrix_peak": flop * options.pictures / seconds / peak,
@@ -99,16 +100,17 @@ def matrix_flops(dtype: str) -> float:
 
 def run_backbone(
     backbone: keras.Model, pictures: np.ndarray, batch_size: int
-) -> tuple[dict[str, np.ndarray], float]:
-    """The taps of all pictures, and the seconds it took once compiled, copies included."""
+) -> tuple[dict[str, Encoded], float]:
+    """The encoded taps of all pictures, and the seconds it took once compiled, copies included."""
+    network = encoder(backbone)
     batches = [pictures[i : i + batch_size] for i in range(0, len(pictures), batch_size)]
     for batch in {len(b): b for b in batches}.values():
-        backbone.predict_on_batch(batch)
+        run(network, batch)
     began = time.perf_counter()
-    found = [backbone.predict_on_batch(batch) for batch in batches]
+    found = [run(network, batch) for batch in batches]
     seconds = time.perf_counter() - began
     taps = {
-        tap: np.concatenate([np.asarray(batch[tap], np.float32) for batch in found])
+        tap: Encoded(*map(np.concatenate, zip(*(batch[tap] for batch in found), strict=True)))
         for tap in found[0]
     }
     return taps, seconds
@@ -117,11 +119,11 @@ def run_backbone(
 class ArrayReader:
     """A `stages.train.batches.Reader` of encoded activations that lie in memory."""
 
-    def __init__(self, taps: dict[str, np.ndarray], masks: np.ndarray) -> None:
+    def __init__(self, taps: dict[str, Encoded], masks: np.ndarray) -> None:
         self.masks = masks
         self.arrays: dict[str, np.ndarray] = {}
-        for tap, values in taps.items():
-            self.arrays[tap], self.arrays[f"{tap}_scale"] = encode(values)
+        for tap, encoded in taps.items():
+            self.arrays |= {tap: encoded.values, f"{tap}_scale": encoded.scale}
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -132,14 +134,18 @@ class ArrayReader:
 
 
 def train_head(
-    stride: int, taps: dict[str, np.ndarray], masks: np.ndarray, options: argparse.Namespace
+    stride: int, taps: dict[str, Encoded], masks: np.ndarray, options: argparse.Namespace
 ) -> dict[str, float]:
     """Train a head on all pictures as the pipeline does; its time and its losses."""
     taps = {tap: taps[tap] for tap in backbones.from_coarse(taps, stride)}
-    statistics = {tap: Statistics(x.mean((0, 1, 2)), x.std((0, 1, 2))) for tap, x in taps.items()}
+    moments = {tap: Moments.of(encoded) for tap, encoded in taps.items()}
+    statistics = {
+        tap: Statistics(np.array(of.mean, "float32"), np.array(of.deviation, "float32"))
+        for tap, of in moments.items()
+    }
     config = heads.HeadConfig(
         stride=stride,
-        channels={tap: x.shape[-1] for tap, x in taps.items()},
+        channels={tap: x.values.shape[-1] for tap, x in taps.items()},
         classes=[str(number) for number in range(CLASSES)],
         image_size=masks.shape[1:],
         fit="stretch",

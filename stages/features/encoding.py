@@ -1,30 +1,79 @@
 """Activations in 255 steps, and the files of a shard of them (see `formats.features`)."""
 
+import hashlib
+from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple, Self
 
+import keras
 import numpy as np
+from keras import KerasTensor, layers, ops
 from numpy.lib import format as npy
 
 from stages.shared.formats.features import file_name, tap_bytes
-from stages.shared.runtime.digests import digest
+from stages.shared.networks import devices
 
 STEPS = 255
+# Batches that may wait to be written.
+WAITING = 2
 
 
-def encode(activations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Activations, float32 (pictures, height, width, channels), in steps.
+class Encoded(NamedTuple):
+    """Activations of some pictures as they are stored, and what is known of them.
 
-    Returns:
-        uint8 of the same shape, and float32 (pictures, 2, channels), the lowest activation and the
-        size of a step: activations are about the lowest and so many steps.
+    Attributes:
+        values: uint8 (pictures, height, width, channels), in steps.
+        scale: float32 (pictures, 2, channels), the lowest activation and the size of a step:
+            activations are about the lowest and so many steps.
+        mean: float32 (pictures, channels), of the activations.
+        squares: float32 (pictures, channels), sum of their squared distances from the mean.
     """
-    lowest = activations.min(axis=(1, 2))
-    step = (activations.max(axis=(1, 2)) - lowest) / np.float32(STEPS)
-    per_unit = np.divide(1, step, out=np.zeros_like(step), where=step > 0)
-    steps = (activations - lowest[:, None, None]) * per_unit[:, None, None]
-    return np.rint(steps).astype(np.uint8), np.stack([lowest, step], axis=1)
+
+    values: np.ndarray
+    scale: np.ndarray
+    mean: np.ndarray
+    squares: np.ndarray
+
+
+class Encode(layers.Layer):
+    """`encode` as a part of a network, so that only bytes leave the device."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, dtype="float32")
+
+    def call(self, activations: KerasTensor) -> Encoded:
+        return encode(activations)
+
+
+def encode(activations: KerasTensor) -> Encoded:
+    """Activations, float32 (pictures, height, width, channels), in steps."""
+    plane = (1, 2)
+    lowest, mean = ops.min(activations, plane), ops.mean(activations, plane)
+    step = (ops.max(activations, plane) - lowest) / STEPS
+    steps = (activations - lowest[:, None, None]) * ops.divide_no_nan(1.0, step)[:, None, None]
+    return Encoded(
+        ops.cast(ops.round(steps), "uint8"),
+        ops.stack([lowest, step], axis=1),
+        mean,
+        ops.sum(ops.square(activations - mean[:, None, None]), plane),
+    )
+
+
+def encoder(backbone: keras.Model) -> keras.Model:
+    """A backbone and the encoding of its taps, in one graph: pictures to an `Encoded` of each."""
+    taps = {tap: Encode(f"encode_{tap}")(x) for tap, x in backbone.output.items()}
+    model = keras.Model(backbone.input, taps)
+    model.compile(jit_compile=devices.compiles())
+    return model
+
+
+def run(encoder: keras.Model, images: np.ndarray) -> dict[str, Encoded]:
+    """The encoded taps of a batch of pictures."""
+    found = encoder.predict_on_batch(images)
+    return {tap: Encoded(*map(np.asarray, encoded)) for tap, encoded in found.items()}
 
 
 def sizes(shapes: Mapping[str, tuple[int, int, int]], image_size: tuple[int, int]) -> int:
@@ -33,7 +82,9 @@ def sizes(shapes: Mapping[str, tuple[int, int, int]], image_size: tuple[int, int
 
 
 class ShardWriter:
-    """Writes the activations and masks of one shard, batch by batch.
+    """Writes the activations and masks of one shard, batch by batch, each file in its own thread.
+
+    A context manager: what waits is written when it is left.
 
     Args:
         folder: where to.
@@ -44,27 +95,67 @@ class ShardWriter:
 
     def __init__(self, folder: Path, split: str, number: int, pictures: int) -> None:
         self.folder, self.split, self.number, self.pictures = folder, split, number, pictures
-        self._files: dict[str, BinaryIO] = {}
+        self._files: dict[str, _File] = {}
+        self._waiting: deque[list[Future[None]]] = deque()
+        self._stack = ExitStack()
 
-    def append(self, taps: Mapping[str, np.ndarray], masks: np.ndarray) -> None:
-        """Write a batch: activations as `encode` takes them, and masks, uint8."""
-        for tap, activations in taps.items():
-            values, scale = encode(activations)
-            self._write(tap, values)
-            self._write(f"{tap}_scale", scale)
-        self._write("mask", masks)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def append(self, taps: Mapping[str, Encoded], masks: np.ndarray) -> None:
+        """Have a batch written, once those before the last are.
+
+        Raises:
+            OSError: a file can't be written.
+        """
+        arrays = {"mask": masks}
+        for tap, encoded in taps.items():
+            arrays |= {tap: encoded.values, f"{tap}_scale": encoded.scale}
+        self._waiting.append([self._file(name, x).append(x) for name, x in arrays.items()])
+        while len(self._waiting) > WAITING:
+            self._wait()
 
     def close(self) -> dict[str, str]:
-        """Finish the files; SHA-256 of each, by name."""
-        for file in self._files.values():
-            file.close()
-        return {name: digest(self.folder / name) for name in self._files}
+        """Finish the files; SHA-256 of each, by name.
 
-    def _write(self, content: str, array: np.ndarray) -> None:
+        Raises:
+            OSError: a file can't be written.
+        """
+        while self._waiting:
+            self._wait()
+        self._stack.close()
+        return {name: file.digest.hexdigest() for name, file in self._files.items()}
+
+    def _wait(self) -> None:
+        for future in self._waiting.popleft():
+            future.result()
+
+    def _file(self, content: str, first: np.ndarray) -> "_File":
         name = file_name(self.split, self.number, content)
         if name not in self._files:
-            file = self._files[name] = (self.folder / name).open("wb")
-            shape = (self.pictures, *array.shape[1:])
-            header = {"descr": array.dtype.str, "fortran_order": False, "shape": shape}
+            opened = self._stack.enter_context((self.folder / name).open("wb"))
+            file = self._files[name] = _File(opened)
+            # Ends before the file is closed.
+            self._stack.enter_context(file.thread)
+            shape = (self.pictures, *first.shape[1:])
+            header = {"descr": first.dtype.str, "fortran_order": False, "shape": shape}
             npy.write_array_header_1_0(file, header)
-        self._files[name].write(np.ascontiguousarray(array).data)
+        return self._files[name]
+
+
+class _File:
+    """A file that is written by a thread of its own, and hashed on the way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+        self.thread = ThreadPoolExecutor(1)
+
+    def append(self, array: np.ndarray) -> "Future[None]":
+        return self.thread.submit(self.write, np.ascontiguousarray(array).data)
+
+    def write(self, content: bytes | memoryview) -> None:
+        self.digest.update(content)
+        self.file.write(content)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from pydantic import BaseModel
 
-from stages.features.encoding import ShardWriter
+from stages.features.encoding import Encoded, ShardWriter, encoder, run
 from stages.shared.formats.features import FLIPPED
 from stages.shared.manifest import Part
 from stages.shared.networks import backbones, precision
@@ -33,12 +33,14 @@ class Moments(BaseModel):
     squares: list[float] = [0.0]
 
     @classmethod
-    def of(cls, activations: np.ndarray) -> "Moments":
-        """Those of a batch of activations, (..., channels)."""
-        values = activations.reshape(-1, activations.shape[-1])
-        mean = values.mean(axis=0, dtype=np.float64)
-        squares = np.square(values - mean.astype(values.dtype)).sum(axis=0, dtype=np.float64)
-        return cls(count=len(values), mean=mean.tolist(), squares=squares.tolist())
+    def of(cls, encoded: Encoded) -> "Moments":
+        """Those of some pictures' activations."""
+        pictures, height, width, _ = encoded.values.shape
+        means = np.asarray(encoded.mean, np.float64)
+        mean = means.mean(0)
+        squares = np.asarray(encoded.squares, np.float64) + height * width * (means - mean) ** 2
+        count = pictures * height * width
+        return cls(count=count, mean=mean.tolist(), squares=squares.sum(0).tolist())
 
     def __add__(self, other: "Moments") -> "Moments":
         """Those of both together.
@@ -99,32 +101,31 @@ def compute_shard(
     Raises:
         UserError: a file is damaged, or an activation is not finite.
     """
-    backbone = stored_backbone(where, config, policy)
-    writer = ShardWriter(folder, split, number, shard.pictures)
+    network = stored_encoder(where, config, policy)
     moments: dict[str, Moments] = {}
-    for batch in shards.batches(shard, image_size, batch_size):
-        images, masks = batch.images, batch.masks
-        if split == FLIPPED:
-            images, masks = images[:, :, ::-1], masks[:, :, ::-1]
-        taps = run(backbone, images)
-        require_finite(taps, batch.names, policy)
-        for tap, values in taps.items() if split == "train" else ():
-            moments[tap] = moments.get(tap, Moments()) + Moments.of(values)
-        writer.append(taps, masks)
-        tick(len(batch.names))
-    return ComputedShard(files=writer.close(), moments=moments)
+    with ShardWriter(folder, split, number, shard.pictures) as writer:
+        for batch in shards.batches(shard, image_size, batch_size):
+            images, masks = batch.images, batch.masks
+            if split == FLIPPED:
+                images, masks = images[:, :, ::-1], masks[:, :, ::-1]
+            taps = run(network, images)
+            require_finite(taps, batch.names, policy)
+            for tap, encoded in taps.items() if split == "train" else ():
+                moments[tap] = moments.get(tap, Moments()) + Moments.of(encoded)
+            writer.append(taps, masks)
+            tick(len(batch.names))
+        return ComputedShard(files=writer.close(), moments=moments)
 
 
-def require_finite(taps: Mapping[str, np.ndarray], names: Sequence[str], policy: str) -> None:
+def require_finite(taps: Mapping[str, Encoded], names: Sequence[str], policy: str) -> None:
     """Fail on activations that are infinite or not a number.
 
     Raises:
         UserError: names the tap, the first such picture and the way out.
     """
-    for tap, values in taps.items():
-        axes = (1, 2, 3)
-        # It is not finite if any activation is not.
-        finite = np.isfinite(values.max(axes) - values.min(axes))
+    for tap, encoded in taps.items():
+        # The lowest and the step are finite if all activations are.
+        finite = np.isfinite(encoded.scale).all((1, 2))
         if not finite.all():
             raise UserError(
                 f"the activations of {tap} on {names[finite.argmin()]} are not finite under "
@@ -144,7 +145,11 @@ def stored_backbone(where: Path, config: BackboneConfig, policy: str) -> keras.M
     return backbones.load(where, precision.policy(policy))
 
 
-def run(backbone: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-    """The taps' activations on a batch of pictures, float32."""
-    taps = backbone.predict_on_batch(images)
-    return {tap: np.asarray(values, np.float32) for tap, values in taps.items()}
+@lru_cache(maxsize=1)
+def stored_encoder(where: Path, config: BackboneConfig, policy: str) -> keras.Model:
+    """The stored backbone, with the encoding of its taps.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    return encoder(stored_backbone(where, config, policy))

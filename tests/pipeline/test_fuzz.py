@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from stages.backbone import checkpoint
 from stages.check.schema import Params, read_all
-from stages.features.encoding import ShardWriter
+from stages.features.encoding import Encoded, ShardWriter, encode
 from stages.prepare.decoding import Labels, decode_pair
 from stages.shared.formats import pictures
 from stages.shared.formats.features import FeatureReader, Features, FeatureShard, Tap
@@ -175,7 +175,8 @@ def test_any_damage_to_records_that_a_digest_does_not_tell(
 def test_any_damage_to_features_that_a_digest_does_not_tell(data: st.DataObject, tmp_path: Path):
     writer = ShardWriter(tmp_path, "train", 0, 2)
     values = np.abs(np.random.default_rng(2).normal(size=(2, 1, 1, 3)).astype(np.float32))
-    writer.append({"stride32": values}, np.stack([MASK, MASK]))
+    encoded = Encoded(*map(np.asarray, encode(values)))
+    writer.append({"stride32": encoded}, np.stack([MASK, MASK]))
     names = list(writer.close())
     name = data.draw(st.sampled_from(names))
     (tmp_path / name).write_bytes(data.draw(damaged((tmp_path / name).read_bytes())))
