@@ -146,6 +146,18 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _crops_lie_in_pictures(self) -> Self:
+        size = self.dataset.image_size
+        for name, variant in self.variants.items():
+            crop = variant.augmentation.crop
+            if crop and (crop[0] > size[0] or crop[1] > size[1]):
+                raise ValueError(
+                    f"variants.{name}.augmentation.crop is {crop}, and the pictures are "
+                    f"{list(size)}; use a smaller crop, or a larger dataset.image_size"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _variants_to_export_are_there(self) -> Self:
         names = self.export.variants
         if unknown := [name for name in names if name not in self.variants]:

@@ -1,9 +1,12 @@
 """Augmentation of training pictures together with their masks, inside the compiled step.
 
-A flip, a zoom and a shift act on each axis by itself, so a picture is resampled by its rows and
-then by its columns, and its colours change by one matrix: on a CPU a tenth of the time of Keras's
-layers, which resample once for each change and go through hue and saturation.
+Flips, a zoom, a shift and a crop act on each axis by itself, so a picture is resampled by its rows
+and then by its columns, and its colours change by one matrix: on a CPU a tenth of the time of
+Keras's layers, which resample once for each change and go through hue and saturation. A rotation
+does not, and is Keras's own.
 """
+
+import math
 
 import keras
 from keras import KerasTensor, layers, ops
@@ -18,13 +21,14 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class RandomAugmentation(layers.Layer):
-    """Flips, zooms and shifts pictures with their masks, and changes the pictures' colours.
+    """Rotates, flips, zooms, shifts and crops pictures with their masks, and changes the pictures'
+    colours.
 
     What lies outside the frame is cropped, gaps are filled by reflection; masks take the nearest
     label.
 
     Shapes: pictures (batch, height, width, 3), 0 to 255, and masks, integer (batch, height, width),
-    to pictures, float32, 0 to 255, and masks, of the same shapes.
+    to pictures, float32, 0 to 255, and masks, of the same height and width or those of the crop.
 
     Args:
         settings: how much of each.
@@ -44,27 +48,58 @@ class RandomAugmentation(layers.Layer):
         self.built = True
 
     def call(self, pictures: KerasTensor, masks: KerasTensor) -> tuple[KerasTensor, KerasTensor]:
-        batch, height, width, channels = ops.shape(pictures)
-        if self.settings.flip or self.settings.scale:
+        settings = self.settings
+        pictures = ops.cast(pictures, "float32")
+        if settings.rotation:
+            pictures, masks = self._rotated(pictures, masks)
+        if settings.flip or settings.vertical_flip or settings.scale or settings.crop:
+            batch, height, width, channels = ops.shape(pictures)
+            high, wide = settings.crop or (height, width)
             rows, columns = self._sources(batch, height, width)
             x = resampled(ops.reshape(pictures, (batch, height, width * channels)), rows)
-            x = ops.transpose(ops.reshape(x, (batch, height, width, channels)), (0, 2, 1, 3))
-            x = resampled(ops.reshape(x, (batch, width, height * channels)), columns)
-            pictures = ops.transpose(ops.reshape(x, (batch, width, height, channels)), (0, 2, 1, 3))
+            x = ops.transpose(ops.reshape(x, (batch, high, width, channels)), (0, 2, 1, 3))
+            x = resampled(ops.reshape(x, (batch, width, high * channels)), columns)
+            pictures = ops.transpose(ops.reshape(x, (batch, wide, high, channels)), (0, 2, 1, 3))
             masks = ops.transpose(taken(masks, nearest(rows)), (0, 2, 1))
             masks = ops.transpose(taken(masks, nearest(columns)), (0, 2, 1))
-        pictures = ops.cast(pictures, "float32")
-        return self._recoloured(pictures) if self.settings.colour else pictures, masks
+        return self._recoloured(pictures) if settings.colour else pictures, masks
+
+    def _rotated(
+        self, pictures: KerasTensor, masks: KerasTensor
+    ) -> tuple[KerasTensor, KerasTensor]:
+        """Turned about the middle of the picture."""
+        batch, height, width, _ = ops.shape(pictures)
+        (angle,) = ops.unstack(self._uniform(batch, math.radians(self.settings.rotation)), 1, 1)
+        cos, sin, none = ops.cos(angle), ops.sin(angle), ops.zeros_like(angle)
+        x, y = (width - 1) / 2, (height - 1) / 2
+        # Of `affine_transform`: from a place of the result to one of the picture.
+        rows = (cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y, none, none)
+        turn = ops.stack(rows, axis=1)
+
+        def turned(x: KerasTensor, interpolation: str) -> KerasTensor:
+            return ops.image.affine_transform(x, turn, interpolation, fill_mode="reflect")
+
+        labels = turned(ops.cast(masks[..., None], "float32"), "nearest")[..., 0]
+        return turned(pictures, "bilinear"), ops.cast(labels, masks.dtype)
 
     def _sources(self, batch: int, height: int, width: int) -> tuple[KerasTensor, KerasTensor]:
         """For each row and each column, where in the picture it comes from: (batch, length)."""
-        zoom = self._uniform(batch, self.settings.scale)
-        moved = SHIFT if self.settings.scale else 0.0
-        down, across = self._uniform(batch, moved), self._uniform(batch, moved)
-        sign = ops.ones_like(zoom)
-        if self.settings.flip:
-            sign = ops.where(self._uniform(batch, 1.0) < 0, -sign, sign)
-        return source(height, 1 + zoom, down), source(width, sign * (1 + zoom), across)
+        settings = self.settings
+        zoom = 1 + self._uniform(batch, settings.scale)
+        flips, axes = (settings.vertical_flip, settings.flip), []
+        for flip, length, crop in zip(
+            flips, (height, width), settings.crop or (height, width), strict=True
+        ):
+            seen = self._flipped(zoom) if flip else zoom
+            spare = (length - crop) / (2 * length)
+            shift = self._uniform(batch, (SHIFT if settings.scale else 0.0) + spare)
+            axes.append(source(length, crop, seen, shift))
+        rows, columns = axes
+        return rows, columns
+
+    def _flipped(self, zoom: KerasTensor) -> KerasTensor:
+        """The other way round for half of the pictures."""
+        return ops.where(self._uniform(ops.shape(zoom)[0], 1.0) < 0, -zoom, zoom)
 
     def _recoloured(self, pictures: KerasTensor) -> KerasTensor:
         """Pictures of another brightness, contrast and saturation.
@@ -94,19 +129,20 @@ class RandomAugmentation(layers.Layer):
         return drawn[number * batch : (number + 1) * batch] if several > 1 else drawn
 
 
-def source(length: int, zoom: KerasTensor, shift: KerasTensor) -> KerasTensor:
+def source(length: int, crop: int, zoom: KerasTensor, shift: KerasTensor) -> KerasTensor:
     """Where the places of an axis come from, in pixels, reflected into the picture.
 
     Args:
-        length: of the axis.
+        length: of the picture's axis.
+        crop: of the places, about the middle of the picture.
         zoom: (batch, 1), how much of the picture is seen; below 0, the other way round.
         shift: (batch, 1), share of the axis.
 
     Returns:
-        float32 (batch, length), 0 to `length - 1`.
+        float32 (batch, crop), 0 to `length - 1`.
     """
     middle = (length - 1) / 2
-    places = ops.arange(length, dtype="float32")[None] - middle
+    places = ops.arange(crop, dtype="float32")[None] - (crop - 1) / 2
     # A picture reflected at the centres of its outermost pixels has a period of twice its length.
     period = max(2 * (length - 1), 1)
     found = ops.mod(zoom * places + middle + length * shift, float(period))

@@ -17,6 +17,7 @@ from stages.shared.settings.section import Count, Name, Section, Share
 # Not strict: PyYAML reads 1e-3, which DVC takes for a number, as a string.
 Rate = Annotated[float, Field(strict=False, gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(strict=False, ge=0, allow_inf_nan=False)]
+Side = Annotated[int, Field(ge=32)]
 Dropout = Annotated[float, Field(strict=False, ge=0, lt=1)]
 
 
@@ -103,12 +104,19 @@ class Augmentation(Section):
 
     Attributes:
         flip: horizontally, with probability 0.5.
+        vertical_flip: likewise, upside down.
+        rotation: by up to so many degrees, either way.
         scale: zoom by up to this fraction, in or out, and shift by up to a tenth of the picture.
+        crop: [height, width] in pixels of the part that a step sees of each picture, anywhere in
+            it; null: all of it. With `scale`, crops at random scales.
         colour: change brightness, contrast and saturation, each by up to this fraction.
     """
 
     flip: bool = True
+    vertical_flip: bool = False
+    rotation: Annotated[float, Field(strict=False, ge=0, le=180)] = 0.0
     scale: Annotated[float, Field(strict=False, ge=0, lt=1)] = 0.2
+    crop: Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None
     colour: Share = 0.2
 
 

@@ -134,6 +134,16 @@ MISTAKES = {
         "weights: imagenet, strides: [8, 8]}",
         ["backbones.lite0.strides", "names a stride twice"],
     ),
+    "a crop larger than the pictures": (
+        "scale: 0.2, colour",
+        "scale: 0.2, crop: [96, 160], colour",
+        ["fcn8s-finetuned.augmentation.crop is [96, 160]", "pictures are [128, 128]"],
+    ),
+    "a share that no rows and columns make": (
+        "    learning_rate: 1.0e-3\n",
+        "    learning_rate: 1.0e-3\n    pixels: 0.5\n",
+        ["fcn8s-finetuned.pixels: it is 0.5; it should be 1, 0.25"],
+    ),
     "no such parent": ("parent: fcn16s", "parent: fcn61s", ["fcn8s.parent is 'fcn61s'", "fcn16s"]),
     "parents in a circle": (
         "parent: vgg19",

@@ -35,6 +35,59 @@ def test_a_flip_turns_some_pictures_and_their_masks():
     np.testing.assert_array_equal(pictures[..., 0] > 127, moved == 2)
 
 
+def test_a_vertical_flip_turns_some_upside_down_and_with_the_other_some_both_ways():
+    masks, _, moved = augment(vertical_flip=True)
+    up = [np.array_equal(m, before[::-1]) for m, before in zip(moved, masks, strict=True)]
+    same = [np.array_equal(m, before) for m, before in zip(moved, masks, strict=True)]
+    assert any(up)
+    assert all(u or s for u, s in zip(up, same, strict=True))
+    masks, _, moved = augment(flip=True, vertical_flip=True, seed=3)
+    shown = {tuple(np.argwhere(m == 2)[0]) for m in moved}
+    corners = {tuple(np.argwhere(m == 2)[0]) for m in (masks[0], masks[0, ::-1], masks[0, :, ::-1])}
+    assert len(shown) > 2
+    assert corners & shown
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_rotation_by_quarters_is_numpy_s(turns: int, monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(1)
+    pictures = rng.integers(0, 256, (2, 33, 33, 3)).astype(np.uint8)
+    masks = rng.integers(0, 9, (2, 33, 33)).astype(np.uint8)
+    angle = np.full((2, 1), turns * np.pi / 2, np.float32)
+    monkeypatch.setattr(RandomAugmentation, "_uniform", lambda *_: angle)
+    layer = RandomAugmentation(Augmentation(**OFF | {"rotation": 180.0}), 1)
+    turned, moved = layer(pictures, masks)
+    np.testing.assert_allclose(turned, np.rot90(pictures, turns, (1, 2)), atol=0.1)
+    np.testing.assert_array_equal(moved, np.rot90(masks, turns, (1, 2)))
+    assert np.array(moved).dtype == np.uint8
+
+
+def test_rotation_moves_labels_with_their_pixels_and_makes_no_new_ones():
+    masks, pictures, moved = augment(rotation=30.0)
+    assert set(np.unique(moved)) == {0, 2}
+    assert ((pictures[..., 0] > 127) == (moved == 2)).mean() > 0.98
+    assert len({tuple(np.argwhere(m == 2)[0]) for m in moved}) == len(masks)
+
+
+def test_a_crop_is_a_part_of_the_picture_and_lies_anywhere_in_it():
+    """Of pictures whose colours are the rows and columns that they lie at."""
+    rows, columns = np.mgrid[:48, :64].astype(np.uint8)
+    pictures = np.broadcast_to(np.stack([rows, columns, rows], -1), (64, 48, 64, 3))
+    masks = np.broadcast_to(rows // 16, (64, 48, 64))
+    layer = RandomAugmentation(Augmentation(**OFF | {"crop": [32, 40]}), 1)
+    changed, moved = map(np.array, layer(pictures, masks))
+    assert changed.shape == (64, 32, 40, 3)
+    assert moved.shape == (64, 32, 40)
+    np.testing.assert_allclose(np.diff(changed[..., 0], axis=1), 1, atol=1e-3)
+    np.testing.assert_allclose(np.diff(changed[..., 1], axis=2), 1, atol=1e-3)
+    np.testing.assert_array_equal(moved, np.floor(changed[..., 0] + 0.5) // 16)
+    for first, spare in ((changed[:, 0, 0, 0], 16), (changed[:, 0, 0, 1], 24)):
+        assert first.min() >= 0
+        assert first.max() <= spare
+        assert first.min() < 0.15 * spare
+        assert first.max() > 0.85 * spare
+
+
 def test_scaling_moves_labels_with_their_pixels_and_makes_no_new_ones():
     masks, pictures, moved = augment(scale=0.3)
     assert moved.dtype == np.uint8
@@ -51,7 +104,7 @@ def test_an_axis_is_read_from_the_picture_reflected_beyond_its_borders(zoom: flo
     length, shift = 11, 0.13
     values = np.random.default_rng(1).uniform(0, 255, (2, length, 3)).astype(np.float32)
     zooms, shifts = np.full((2, 1), zoom, np.float32), np.full((2, 1), shift, np.float32)
-    places = augmentation.source(length, zooms, shifts)
+    places = augmentation.source(length, length, zooms, shifts)
     found = np.array(augmentation.resampled(values, places))
 
     middle = (length - 1) / 2
