@@ -85,7 +85,10 @@ def follow(model: keras.Model, given: dict[int, Sight]) -> dict[int, Sight]:
         if isinstance(layer, Pyramid):
             inside = follow(layer.network, dict.fromkeys(map(id, layer.network.inputs), before))
             levels = tree.flatten(layer.network.output)
-            seen |= {id(x): inside[id(level)] for x, level in zip(made, levels, strict=True)}
+            seen |= {
+                id(x): inside.get(id(level), EVERYTHING)
+                for x, level in zip(made, levels, strict=True)
+            }
             continue
         seen |= dict.fromkeys(map(id, made), after(layer, before))
     return seen

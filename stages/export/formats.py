@@ -132,7 +132,7 @@ def write_onnx(model: keras.Model, thin: keras.Model, classes: list[str], file: 
     # It orders nodes by their addresses, so the result would change from run to run.
     tf2onnx.graph.Node.__hash__ = lambda node: hash(node.name)
     # Of two reshapes it keeps the second, whose 0 then stands for a side of another shape.
-    back_to_back_optimizer._func_map.pop(("Reshape", "Reshape"), None)
+    back_to_back_optimizer._func_map.pop(("Reshape",), None)
     thin(np.zeros((1, 32, 32, 3), np.uint8))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)

@@ -95,7 +95,7 @@ class Train(Section):
     label_smoothing: Dropout = 0.0
     dice: NotNegative = 0.0
     jaccard: NotNegative = 0.0
-    pixels: Pixels = 1.0
+    pixels: Pixels = 0.25
     patience: Count | None = None
 
 

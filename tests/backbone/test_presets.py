@@ -9,7 +9,9 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from commands.predict.reach import reach
 from stages.backbone import presets
 from stages.backbone import stage as backbone
 from stages.shared.networks import backbones
@@ -19,6 +21,7 @@ from stages.shared.networks.families.hub import Cut, Join, Preset
 from stages.shared.runtime.errors import UserError
 from tests.backbone.made_up_presets import DINOV2_SIDE, KINDS, OFFSET, SCALE, SIDE, save
 from tests.conftest import Project
+from tests.shared.networks.made_up import network_of_ones
 
 STRIDES = (4, 8, 16, 32)
 KEY = "backbones.b.network"
@@ -158,6 +161,20 @@ def test_in_training_a_network_computes_what_it_computes_else(kind: str, made: M
     given = pictures(64, 64)
     for tap, activations in model(given, training=True).items():
         np.testing.assert_array_equal(activations, model(given)[tap])
+
+
+def test_how_far_a_resnet_looks_is_known_and_a_transformer_sees_all(made: Made):
+    """By the gradient of a row of logits; what is farther away changes nothing."""
+    network, side = network_of_ones(made("resnet")[1], stride=8), 768
+    picture = tf.Variable(np.random.default_rng(0).uniform(0, 255, (1, side, 64, 3)), tf.float32)
+    with tf.GradientTape() as tape:
+        logit = tf.reduce_sum(network(picture)[:, side // 2])
+    rows = np.flatnonzero(np.abs(tape.gradient(logit, picture)).sum(axis=(0, 2, 3)))
+    far = reach(network)
+    assert far is not None
+    assert side // 2 - far <= rows.min()
+    assert rows.max() <= side // 2 + 31 + far < side
+    assert reach(network_of_ones(made("mit")[1], stride=8)) is None
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -315,7 +315,7 @@ def test_the_pets_profile_has_the_notebooks_hyperparameters():
     assert pets.dataset.splits.validation == "train[85%:]"
     # What the notebook has not is off.
     assert pets.train == Train(
-        epochs=20, batch_size=32, learning_rate=1e-3, weight_decay=1e-4, dropout=0.5
+        epochs=20, batch_size=32, learning_rate=1e-3, weight_decay=1e-4, dropout=0.5, pixels=1.0
     )
 
 
