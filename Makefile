@@ -71,6 +71,7 @@ campaign: $(VENV)/tests-installed
 
 benchmark: $(VENV)/installed
 	python -m benchmarks.run
+	python -m benchmarks.host
 
 # On the records of this project, in an environment of the peers' own.
 benchmark-peers: $(VENV)/installed .venv-peers/installed

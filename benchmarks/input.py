@@ -33,7 +33,8 @@ PASSES = 5
 
 def main() -> None:
     """Measure and write the file that the command line names."""
-    rates = {"originals": rate(partial(originals, encoded())), "records": rate(cached)}
+    files, size = encoded(read("dataset", DemoSource)), Dataset.load().image_size
+    rates = {"originals": rate(partial(originals, files, size)), "records": rate(cached)}
     Path(sys.argv[1]).write_text(json.dumps(rates) + "\n")
 
 
@@ -47,9 +48,8 @@ def rate(take: Callable[[], Iterator[int]]) -> float:
     return max(rates)
 
 
-def encoded() -> list[tuple[bytes, bytes]]:
+def encoded(settings: DemoSource) -> list[tuple[bytes, bytes]]:
     """Drawn pictures and masks as files of the usual kinds and size."""
-    settings = read("dataset", DemoSource)
     files = []
     for example, _ in zip(demo.examples(settings, 0)["train"], range(ORIGINALS), strict=False):
         image, mask = pictures.resize(*example.decode()[:2], ORIGINAL_SIZE)
@@ -60,9 +60,8 @@ def encoded() -> list[tuple[bytes, bytes]]:
     return files
 
 
-def originals(files: list[tuple[bytes, bytes]]) -> Iterator[int]:
+def originals(files: list[tuple[bytes, bytes]], size: pictures.Size) -> Iterator[int]:
     """Decode and resize on all cores, as prepare does; the number of pictures of each step."""
-    size = Dataset.load().image_size
 
     def decode(file: tuple[bytes, bytes]) -> tuple[np.ndarray, np.ndarray]:
         return pictures.resize(*decode_pair(*file)[:2], size)

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from stages.shared.networks.families.hub import TOKEN_STRIDE, Preset, pyramid
+from stages.shared.networks.families.hub import TOKEN_STRIDE, Preset, keras_hub, pyramid
 from stages.shared.networks.families.preprocessing import Colours
 from stages.shared.runtime.errors import UserError
 
@@ -79,15 +79,8 @@ def _arguments(backbone: keras.Model, window: int) -> dict[str, Any]:
 
 def _loaded(kind: str, handle: str, key: str, **options: Any) -> Any:
     """An object of a preset, a `Backbone` or an `ImageConverter`."""
-    try:
-        import keras_hub
-    except ImportError:
-        raise UserError(
-            f"params.yaml: {key} is a preset of KerasHub, which is not installed; install it "
-            "(pip install -c constraints.txt -r extras/hub.txt)"
-        ) from None
     socket.setdefaulttimeout(STALLED_AFTER_SECONDS)
-    room = keras_hub.models if kind == "Backbone" else keras_hub.layers
+    room = keras_hub().models if kind == "Backbone" else keras_hub().layers
     try:
         return getattr(room, kind).from_preset(handle, **options)
     except (OSError, ValueError) as error:

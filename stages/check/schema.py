@@ -146,6 +146,16 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _heads_find_activations(self) -> Self:
+        heads = [name for name, variant in self.variants.items() if variant.train == "head"]
+        if heads and not self.features.store:
+            raise ValueError(
+                f"features.store is false, but variants.{heads[0]} has train: head, which reads "
+                "stored activations; set store to true, or train: network"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _crops_lie_in_pictures(self) -> Self:
         size = self.dataset.image_size
         for name, variant in self.variants.items():

@@ -1,7 +1,8 @@
 """A shard of features: the backbone's activations on a shard of records."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -81,6 +82,7 @@ def compute_shard(
     where: Path,
     config: BackboneConfig,
     policy: str,
+    store: bool,
     folder: Path,
     tick: Callable[[int], object],
 ) -> ComputedShard:
@@ -95,26 +97,55 @@ def compute_shard(
         where: the backbone is stored.
         config: of it.
         policy: Keras dtype policy that it runs under.
-        folder: where the features are written.
+        store: whether the taps are written, beside their statistics.
+        folder: where to.
         tick: is called with the number of finished pictures.
 
     Raises:
         UserError: a file is damaged, or an activation is not finite.
     """
-    network = stored_encoder(where, config, policy)
+    return write_shard(
+        partial(run, stored_encoder(where, config, policy)),
+        split,
+        shards.batches(shard, image_size, batch_size),
+        policy,
+        ShardWriter(folder, split, number, shard.pictures) if store else None,
+        tick,
+    )
+
+
+def write_shard(
+    answer: Callable[[np.ndarray], dict[str, Encoded]],
+    split: str,
+    batches: Iterable[shards.Batch],
+    policy: str,
+    writer: ShardWriter | None,
+    tick: Callable[[int], object],
+) -> ComputedShard:
+    """Write what a backbone answers to batches of records.
+
+    Args:
+        answer: the backbone's encoded taps on pictures.
+        split: as that of `compute_shard`.
+        batches: of the records.
+        policy: for messages.
+        writer: of the shard; None: only moments are computed.
+        tick: is called with the number of finished pictures.
+    """
     moments: dict[str, Moments] = {}
-    with ShardWriter(folder, split, number, shard.pictures) as writer:
-        for batch in shards.batches(shard, image_size, batch_size):
+    with writer or nullcontext():
+        for batch in batches:
             images, masks = batch.images, batch.masks
             if split == FLIPPED:
                 images, masks = images[:, :, ::-1], masks[:, :, ::-1]
-            taps = run(network, images)
+            taps = answer(images)
             require_finite(taps, batch.names, policy)
             for tap, encoded in taps.items() if split == "train" else ():
                 moments[tap] = moments.get(tap, Moments()) + Moments.of(encoded)
-            writer.append(taps, masks)
+            if writer:
+                writer.append(taps, masks)
             tick(len(batch.names))
-        return ComputedShard(files=writer.close(), moments=moments)
+        return ComputedShard(files=writer.close() if writer else {}, moments=moments)
 
 
 def require_finite(taps: Mapping[str, Encoded], names: Sequence[str], policy: str) -> None:

@@ -30,6 +30,8 @@ from stages.shared.settings.section import SPLITS, Precision
 def features(name: str) -> str:
     """Run the backbone `name` over all splits; store its taps, their statistics and the masks.
 
+    Without `features.store`, over the training split, for the statistics.
+
     Raises:
         UserError: a file is damaged, or the features do not fit on the disk.
     """
@@ -41,8 +43,10 @@ def features(name: str) -> str:
     shapes = backbones.tap_shapes(backbone, dataset.image_size)
     # Of each part of the features, the split of the records that it comes from.
     parts = {split: split for split in SPLITS} | ({FLIPPED: "train"} if settings.flip else {})
+    if not settings.store:
+        parts = {"train": "train"}
     pictures = sum(dataset.pictures(split) for split in parts.values())
-    need = pictures * sizes(shapes, dataset.image_size)
+    need = pictures * sizes(shapes, dataset.image_size) if settings.store else 0
     made_from = outputs.origin(settings, policy, dataset, config)
 
     with (
@@ -54,7 +58,7 @@ def features(name: str) -> str:
         shards: dict[str, list[FeatureShard]] = {}
         for part_name, split in parts.items():
             with bar(f"{name} {part_name}", dataset.pictures(split)) as progress:
-                todo = tasks(dataset, part_name, split, settings.batch_size, where, config, policy)
+                todo = tasks(dataset, part_name, split, settings, where, config, policy)
                 made = engine.parts(todo, ComputedShard, chosen, staging, folder, progress.update)
                 computed = list(made)
             for part in computed:
@@ -88,7 +92,7 @@ def tasks(
     dataset: Dataset,
     part: str,
     split: str,
-    batch_size: int,
+    settings: FeaturesSettings,
     where: Path,
     config: BackboneConfig,
     policy: str,
@@ -104,10 +108,11 @@ def tasks(
                 number,
                 shard,
                 dataset.image_size,
-                batch_size,
+                settings.batch_size,
                 where,
                 config,
                 policy,
+                settings.store,
             ),
             reads=(RECORDS_DIR / shard.file,),
             shares=(where / CONFIG_FILE, where / WEIGHTS_FILE),

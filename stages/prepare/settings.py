@@ -122,7 +122,8 @@ class Source(Section):
         image_size: (height, width) of the pictures in the records, in pixels.
         fit: how a picture is brought to this size: `stretch` changes the aspect ratio; `pad` keeps
             it, borders are ignored; `crop` keeps it and the middle of the picture.
-        shard_size: pictures in one file of records (and of features).
+        shard_size: pictures in one file of records (and of features); fewer if they would take more
+            than 512 MB.
         bad_pictures: `stop` fails on a picture that can't be used, `skip` leaves it out and
             lists it in dataset.json.
         ignore: labels in the masks; no loss and no metric counts their pixels.

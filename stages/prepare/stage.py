@@ -34,6 +34,9 @@ from stages.shared.runtime.paths import DATASET_FILE, RECORDS_DIR
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import SPLITS, Seed
 
+# Of a file of records; the features of its pictures take a few times as much.
+SHARD_BYTES = 2**29
+
 
 def prepare() -> str:
     """Write the records of all splits, dataset.json and the data set's page.
@@ -78,8 +81,9 @@ def prepare() -> str:
 def tasks(
     settings: AnySource, labels: Labels, split: str, examples: Iterable[Example]
 ) -> Iterator[ShardTask[PreparedShard]]:
-    """A task for each `shard_size` examples of a split, in order."""
-    for number, chosen in enumerate(chunks(examples, settings.shard_size)):
+    """A task for each `shard_size` examples of a split, or fewer if they are large, in order."""
+    most = max(1, SHARD_BYTES // bytes_of(1, settings.image_size))
+    for number, chosen in enumerate(chunks(examples, min(settings.shard_size, most))):
         name = f"{split}-{number:05d}"
         make = partial(prepare_shard, settings, labels, split, f"{name}.tfrecord", chosen)
         yield ShardTask(name, len(chosen), make)

@@ -232,10 +232,17 @@ def test_a_preset_that_does_not_say_what_its_pictures_are_is_an_error(tmp_path: 
         presets.described(str(tmp_path), SIDE, KEY)
 
 
-def test_without_keras_hub_the_message_says_how_it_is_installed(monkeypatch: pytest.MonkeyPatch):
+def test_without_keras_hub_the_message_says_how_it_is_installed(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+):
+    preset, _ = made("resnet")
     monkeypatch.setitem(sys.modules, "keras_hub", None)
-    with pytest.raises(UserError, match=r"pip install -c constraints.txt -r extras/hub.txt"):
-        presets.described("resnet_18_imagenet", SIDE, KEY)
+    for needs in (
+        lambda: presets.described("resnet_18_imagenet", SIDE, KEY),
+        lambda: backbones.build("hub:resnet_18_imagenet", preset=preset),
+    ):
+        with pytest.raises(UserError, match=r"pip install -c constraints.txt -r extras/hub.txt"):
+            needs()
 
 
 @pytest.mark.parametrize("origin", ["preset", "random"])

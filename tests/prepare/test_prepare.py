@@ -276,6 +276,17 @@ def test_pictures_are_read_by_index_across_shards(small_pets: Path, in_folder: P
         np.testing.assert_array_equal(mask, expected[index].mask)
 
 
+@pytest.mark.parametrize("records, expected", [(2.5, [2, 2, 2]), (0.5, [1] * 6), (100, [4, 2])])
+def test_a_shard_of_large_pictures_has_fewer(
+    records: float, expected: list[int], small_pets: Path, in_folder: Path, monkeypatch
+):
+    settings = tfds_settings(data_dir=str(small_pets), shard_size=4)
+    one = shards.bytes_of(1, settings.image_size)
+    monkeypatch.setattr(stage, "SHARD_BYTES", int(records * one))
+    dataset = run_prepare(settings, monkeypatch)
+    assert [shard.pictures for shard in dataset.shards["train"]] == expected
+
+
 def test_labels_that_nobody_named_stop_prepare(small_pets: Path, in_folder: Path, monkeypatch):
     settings = tfds_settings(data_dir=str(small_pets), classes={1: "pet", 2: "background"})
     with pytest.raises(UserError, match=r"pet_\d\.png \(split train\): .*without a class: 3;"):

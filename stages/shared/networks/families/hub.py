@@ -1,7 +1,9 @@
 """The networks of KerasHub that have a feature pyramid (extras/hub.txt)."""
 
+import importlib
 import json
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -11,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from stages.shared.networks.families.applications import gelu, unnumbered
 from stages.shared.networks.families.preprocessing import Colours, Shape
 from stages.shared.networks.families.upsampling import Upsample
+from stages.shared.runtime.errors import UserError
 
 STRIDES = (4, 8, 16, 32)
 # Of a plain vision transformer's tokens, in pixels; pictures are resized so that its patches are.
@@ -35,6 +38,21 @@ class Preset(BaseModel):
     name: str
     arguments: str
     colours: Colours
+
+
+def keras_hub() -> ModuleType:
+    """KerasHub, whose import takes seconds, and which nothing else needs.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module("keras_hub")
+    except ImportError:
+        raise UserError(
+            "a network of KerasHub needs the package keras-hub; install it "
+            "(pip install -c constraints.txt -r extras/hub.txt)"
+        ) from None
 
 
 def taps(pictures: KerasTensor, preset: Preset) -> dict[int, KerasTensor]:
@@ -128,13 +146,9 @@ class Pyramid(layers.Layer):
 
     def __init__(self, preset: Preset, **options: Any) -> None:
         super().__init__(**options)
-        # Its import takes seconds, and nothing else needs it installed.
-        import keras_hub
-
         self.preset = preset
-        self.network = pyramid(
-            getattr(keras_hub.models, preset.name)(**json.loads(preset.arguments))
-        )
+        backbone = getattr(keras_hub().models, preset.name)
+        self.network = pyramid(backbone(**json.loads(preset.arguments)))
         self.side = self.network.inputs[0].shape[1]
         self.built = True
 

@@ -1,0 +1,263 @@
+"""What the processors of this machine supply to an accelerator: `python -m benchmarks.host`.
+
+On an accelerator the arithmetic is fast, and what the host does for a picture sets the pace. Here
+the arithmetic is left out: the backbone answers with the same activations at once, and a network of
+nearly nothing is trained. Writes host.json and host.md, with a forecast from these rates for
+accelerators that nobody has measured.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import yaml
+
+from benchmarks import input as originals
+from benchmarks.rates import device
+from benchmarks.workspace import ROOT
+from stages.features.encoding import Encoded, ShardWriter
+from stages.features.shard import write_shard
+from stages.prepare.settings import DemoSource
+from stages.shared.networks import backbones
+from stages.shared.records import shards
+from stages.shared.records.dataset import Dataset, Shard
+from stages.shared.results import cost
+from stages.shared.results.pages import markdown
+from stages.shared.runtime.digests import digest
+from stages.train.batches import Batches
+from stages.train.fit import fit
+from stages.train.losses import PixelLoss
+from stages.train.progress import Progress
+from stages.train.settings import Train
+
+NETWORK, SIZE, STRIDES = "vgg19", (224, 224), (8, 16, 32)
+BATCH = 32
+# Of the notebook's run: pictures of Oxford-IIIT Pet, epochs, networks.
+TRAIN, VALIDATION, TEST = 3128, 552, 3669
+EPOCHS, NETWORKS = 20, 3
+
+
+class Accelerator(NamedTuple):
+    """An accelerator as its maker describes it.
+
+    Attributes:
+        teraflops: of dense products of matrices in half precision, 10^12 a second.
+        share: of it that convolutions are taken to reach.
+    """
+
+    teraflops: float
+    share: float = 0.4
+
+
+ACCELERATORS = {"T4": Accelerator(65), "A100": Accelerator(312), "H200": Accelerator(989)}
+# Of the machine that an accelerator is in.
+CORES = 16
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=512)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks")
+    options = parser.parse_args()
+    found = measure(options.pictures)
+    (options.out / "host.json").write_text(json.dumps(found, indent=2) + "\n")
+    text = f"{table(found)}\n{forecast(found)}"
+    (options.out / "host.md").write_text(text)
+    print(text)
+
+
+def measure(pictures: int) -> dict[str, Any]:
+    """Pictures a second of each part, and what a picture takes of an accelerator."""
+    backbone = backbones.build(NETWORK, strides=STRIDES)
+    shapes = backbones.tap_shapes(backbone, SIZE)
+    flop = cost.flop(backbone, {"pictures": (*SIZE, 3)})
+    with tempfile.TemporaryDirectory() as folder:
+        shard = records(pictures, Path(folder))
+        reader = shards.PictureReader(dataset_of(shard), "train", Path(folder))
+        return {
+            "device": device(),
+            "cores": len(os.sched_getaffinity(0)),
+            "gflop": flop / 1e9,
+            "pictures_a_second": {
+                "prepare": prepare(),
+                "features": features(shard, shapes, Path(folder)),
+                "read": read(reader),
+                "step": step(TRAIN, Path(folder)),
+            },
+        }
+
+
+def records(pictures: int, folder: Path) -> Shard:
+    """A file of so many pictures of noise."""
+    rng, path = np.random.default_rng(0), folder / "train-00000.tfrecord"
+    shards.write(
+        path,
+        (
+            shards.Record(
+                f"{number}.jpg",
+                rng.integers(0, 256, (*SIZE, 3), np.uint8),
+                rng.integers(0, 3, SIZE, np.uint8),
+            )
+            for number in range(pictures)
+        ),
+    )
+    return Shard(file=path.name, pictures=pictures, digest=digest(path))
+
+
+def dataset_of(shard: Shard) -> Dataset:
+    """A data set of one shard, as far as a reader looks at it."""
+    return Dataset(
+        source={},
+        image_size=SIZE,
+        fit="stretch",
+        classes=["a", "b", "c"],
+        pixels={},
+        shards={"train": [shard]},
+        left_out=[],
+    )
+
+
+def prepare() -> float:
+    """JPEG and PNG to pictures and masks of the records' size."""
+    demo = yaml.safe_load((ROOT / "profiles/demo.yaml").read_text())["dataset"]
+    files = originals.encoded(DemoSource.model_validate(demo))
+    return originals.rate(partial(originals.originals, files, SIZE))
+
+
+def features(shard: Shard, shapes: dict[str, tuple[int, int, int]], folder: Path) -> float:
+    """Records to files of activations."""
+    rng = np.random.default_rng(0)
+    taps = {
+        tap: Encoded(
+            rng.integers(0, 256, (BATCH, *shape), np.uint8),
+            *(np.ones((BATCH, *rest, shape[-1]), np.float32) for rest in ((2,), (), ())),
+        )
+        for tap, shape in shapes.items()
+    }
+
+    def run(images: np.ndarray) -> dict[str, Encoded]:
+        return {t: Encoded(*(part[: len(images)] for part in e)) for t, e in taps.items()}
+
+    began = time.perf_counter()
+    batches = shards.batches(shard, SIZE, BATCH, folder)
+    writer = ShardWriter(folder, "train", 0, shard.pictures)
+    write_shard(run, "train", batches, "float32", writer, lambda _: None)
+    return shard.pictures / (time.perf_counter() - began)
+
+
+def read(reader: shards.PictureReader) -> float:
+    """Records to batches of a network's training, where they do not fit into memory."""
+    batches = Batches(reader, BATCH, seed=1)
+    stream = batches.stream()
+    next(stream)
+    began = time.perf_counter()
+    for _ in range(len(batches)):
+        next(stream)
+    return len(reader) / (time.perf_counter() - began)
+
+
+def step(pictures: int, folder: Path) -> float:
+    """Resident splits through `fit`, all but the arithmetic."""
+    network = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(3, 1)])
+    small, seconds = Small(pictures), list[float]()
+    settings = Train(epochs=4, batch_size=BATCH, learning_rate=1e-3, weight_decay=0.0, dropout=0.0)
+
+    class Times(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+            self.began = time.perf_counter()
+
+        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+            seconds.append(time.perf_counter() - self.began)
+
+    fit(
+        network,
+        PixelLoss(3),
+        Batches(small, BATCH, seed=1),
+        Batches(Small(BATCH), BATCH),
+        settings,
+        "step",
+        Progress(folder / "state.npz", settings.epochs),
+        memory=2**30,
+        callbacks=[Times()],
+    )
+    return len(small) / min(seconds)
+
+
+class Small:
+    """A reader of pictures of 8 x 8."""
+
+    def __init__(self, pictures: int) -> None:
+        self.images = np.zeros((pictures, 8, 8, 3), np.float32)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pictures and masks."""
+        return self.images[indices], np.zeros((len(indices), 8, 8), np.uint8)
+
+
+def table(found: dict[str, Any]) -> str:
+    """What the host supplies, beside what accelerators ask for."""
+    supplied, flop = found["pictures_a_second"], found["gflop"] * 1e9
+    asked = {
+        "features": ("`features`: records to files, the backbone's answer at once", 1.0),
+        "read": ("a network's training, pictures read as they are needed", 3.0),
+        "step": ("a training through `fit`, resident, a step of no arithmetic", None),
+        "prepare": ("`prepare`: JPEG and PNG of 500 x 375", None),
+    }
+    rows = []
+    for name, (text, passes) in asked.items():
+        wanted = [
+            f"{1e12 * each.teraflops * each.share / (passes * flop):,.0f}" if passes else ""
+            for each in ACCELERATORS.values()
+        ]
+        rows.append((text, f"{supplied[name]:,.0f}", *wanted))
+    columns = ("pictures a second", "the host supplies", *(f"{n} asks for" for n in ACCELERATORS))
+    return (
+        f"On {found['device']}. Pictures of {SIZE[1]} x {SIZE[0]}; {NETWORK}, "
+        f"{found['gflop']:.1f} GFLOP a picture, three times that with its gradient, at "
+        f"{Accelerator(0).share:.0%} of an accelerator's peak.\n\n{markdown(columns, rows)}\n"
+    )
+
+
+def forecast(found: dict[str, Any]) -> str:
+    """The notebook's whole run and the pipeline's, on machines that were not measured."""
+    rows = [
+        (name, *(f"{minutes:.1f}" for minutes in minutes_of(found, each)))
+        for name, each in ACCELERATORS.items()
+    ]
+    columns = ("forecast, minutes", "the notebook's way", "the pipeline", "of that prepare")
+    return (
+        f"{markdown(columns, rows)}\n\nA forecast, not a measurement: {NETWORKS} networks on "
+        f"frozen {NETWORK}, {EPOCHS} epochs of {TRAIN:,} pictures, {VALIDATION} for validation and "
+        f"{TEST:,} to test, on a machine of {CORES} cores. `prepare` is taken to grow with the "
+        "cores, as it runs on all of them, and nothing else.\n"
+    )
+
+
+def minutes_of(found: dict[str, Any], accelerator: Accelerator) -> Iterator[float]:
+    """Of the notebook's way, of the pipeline, and of its `prepare`."""
+    rates = found["pictures_a_second"]
+    forward = found["gflop"] * 1e9 / (1e12 * accelerator.teraflops * accelerator.share)
+    decode = 1 / (rates["prepare"] * CORES / found["cores"])
+    # It decodes and resizes in each epoch, beside the accelerator.
+    epochs = NETWORKS * EPOCHS * (TRAIN + VALIDATION)
+    yield epochs * max(forward, decode) / 60
+    pictures = TRAIN + VALIDATION + TEST
+    prepare = pictures * decode
+    yield (prepare + pictures * max(forward, 1 / rates["features"]) + epochs / rates["step"]) / 60
+    yield prepare / 60
+
+
+if __name__ == "__main__":
+    main()
