@@ -25,6 +25,8 @@ class Sampled(layers.Layer):
         super().__init__(name="sampled")
         self.scores, self.stride, self.step = scores, stride, step
         self.seeds = keras.random.SeedGenerator(seed)
+        # It has no weights of its own, and validation, which comes first, does not call it.
+        self.built = True
 
     def call(
         self, inputs: KerasTensor, masks: KerasTensor, training: bool = False
