@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 import keras
@@ -13,11 +14,13 @@ from pydantic import BaseModel
 from stages.features.encoding import Encoded, ShardWriter, encoder, run
 from stages.shared.formats.features import FLIPPED
 from stages.shared.manifest import Part
-from stages.shared.networks import backbones, precision
+from stages.shared.networks import backbones, devices, precision
 from stages.shared.networks.backbones import BackboneConfig
 from stages.shared.records import shards
 from stages.shared.records.dataset import Shard
 from stages.shared.runtime.errors import UserError
+
+BUILDING = Lock()
 
 
 class Moments(BaseModel):
@@ -104,14 +107,15 @@ def compute_shard(
     Raises:
         UserError: a file is damaged, or an activation is not finite.
     """
-    return write_shard(
-        partial(run, stored_encoder(where, config, policy)),
-        split,
-        shards.batches(shard, image_size, batch_size),
-        policy,
-        ShardWriter(folder, split, number, shard.pictures) if store else None,
-        tick,
-    )
+    with devices.one_for_each_thread() as device:
+        return write_shard(
+            partial(run, stored_encoder(where, config, policy, device)),
+            split,
+            shards.batches(shard, image_size, batch_size),
+            policy,
+            ShardWriter(folder, split, number, shard.pictures) if store else None,
+            tick,
+        )
 
 
 def write_shard(
@@ -176,11 +180,21 @@ def stored_backbone(where: Path, config: BackboneConfig, policy: str) -> keras.M
     return backbones.load(where, precision.policy(policy))
 
 
-@lru_cache(maxsize=1)
-def stored_encoder(where: Path, config: BackboneConfig, policy: str) -> keras.Model:
-    """The stored backbone, with the encoding of its taps.
+@cache
+def _encoder(where: Path, config: BackboneConfig, policy: str, device: str | None) -> keras.Model:
+    if device:
+        return encoder(backbones.load(where, precision.policy(policy)))
+    return encoder(stored_backbone(where, config, policy))
+
+
+def stored_encoder(
+    where: Path, config: BackboneConfig, policy: str, device: str | None
+) -> keras.Model:
+    """The stored backbone with the encoding of its taps, one for each device.
 
     Raises:
         UserError: a file is damaged.
     """
-    return encoder(stored_backbone(where, config, policy))
+    # A policy holds for all that is built meanwhile, by whatever thread.
+    with BUILDING:
+        return _encoder(where, config, policy, device)

@@ -16,7 +16,7 @@ from stages.features.shard import ComputedShard, Moments, compute_shard, stored_
 from stages.shared.engines import choice, engine
 from stages.shared.engines.engine import ShardTask
 from stages.shared.formats.features import FEATURES_FILE, FLIPPED, Features, FeatureShard, Tap
-from stages.shared.networks import backbones, precision
+from stages.shared.networks import backbones, devices, precision
 from stages.shared.networks.backbones import CONFIG_FILE, WEIGHTS_FILE, BackboneConfig
 from stages.shared.records.dataset import Dataset
 from stages.shared.results import cost
@@ -51,7 +51,7 @@ def features(name: str) -> str:
 
     with (
         outputs.writing(out, made_from=made_from, need=need) as staging,
-        choice.running() as chosen,
+        choice.running(max(len(devices.gpus()), 1)) as chosen,
     ):
         folder = staging.folder(out)
         moments: dict[str, Moments] = {}

@@ -2,8 +2,11 @@
 
 import os
 import subprocess
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import keras
@@ -80,6 +83,32 @@ def join() -> None:
             "processes need JAX: install it and set KERAS_BACKEND=jax"
         )
     keras.distribution.initialize()
+
+
+@cache
+def _free() -> SimpleQueue[str]:
+    free: SimpleQueue[str] = SimpleQueue()
+    for name in gpus():
+        free.put(name)
+    return free
+
+
+@contextmanager
+def one_for_each_thread() -> Iterator[str | None]:
+    """A scope in which a thread computes on a GPU that no other thread in such a scope has.
+
+    Yields:
+        Its name; None, and nothing changes, with fewer than two.
+    """
+    if len(gpus()) < 2:
+        yield None
+        return
+    name = _free().get()
+    try:
+        with keras.device(name):
+            yield name
+    finally:
+        _free().put(name)
 
 
 def together() -> AbstractContextManager[None]:
