@@ -35,6 +35,7 @@ from stages.train.batches import Batches
 from stages.train.fit import fit
 from stages.train.losses import PixelLoss
 from stages.train.progress import Progress
+from stages.train.sampling import Sampled
 from stages.train.settings import Train
 from stages.train.standardised import Statistics
 
@@ -172,6 +173,9 @@ def train_head(
             f"fcn{stride}s",
             progress,
             memory=DEFAULT_MEMORY * devices.memory(),
+            sampled=Sampled(
+                on_stored(heads.scores(head)), stride, round(settings.pixels**-0.5), seed=0
+            ),
             callbacks=[epochs.callback()],
         )
     # A training pass and a validation pass over the same pictures; the first epoch compiles.

@@ -70,7 +70,7 @@ def main() -> None:
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     dataset, runs = Dataset.load(), list[Run]()
     if options.go_on:
-        runs += [Run(**run) for run in json.loads((options.out / "peers.json").read_text())["runs"]]
+        runs += earlier(options.out / "peers.json", made_from(params, dataset))
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(1, options.seeds + 1):
             done = {run.name for run in runs if run.seed == seed}
@@ -80,13 +80,33 @@ def main() -> None:
             ):
                 print(f"{run.of} {run.name}, seed {seed}: {run.mean_iou:.4f}, {run.seconds:.0f} s")
                 runs.append(run)
-                write(runs, dataset, options.out)
+                write(runs, params, dataset, options.out)
     print(table(runs))
 
 
-def write(runs: list[Run], dataset: Dataset, out: Path) -> None:
+def made_from(params: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """What decides the runs, beside the code."""
+    return {key: params[key] for key in ("train", "variants")} | {"records": dataset.digest}
+
+
+def earlier(path: Path, wanted: dict[str, Any]) -> list[Run]:
+    """The runs of an earlier file, if there is one.
+
+    Raises:
+        UserError: they were made from something else.
+    """
+    if not path.exists():
+        return []
+    results = json.loads(path.read_text())
+    if results.get("made_from") != wanted:
+        raise UserError(f"{path} was measured with other settings or records; move it away")
+    return [Run(**run) for run in results["runs"]]
+
+
+def write(runs: list[Run], params: dict[str, Any], dataset: Dataset, out: Path) -> None:
     """Write what has been measured so far."""
     results: dict[str, Any] = {"size": dataset.image_size}
+    results["made_from"] = made_from(params, dataset)
     results["pictures"] = {split: dataset.pictures(split) for split in SPLITS}
     results["runs"] = [run._asdict() for run in runs]
     (out / "peers.json").write_text(json.dumps(results, indent=2) + "\n")

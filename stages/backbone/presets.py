@@ -1,17 +1,21 @@
 """Presets of KerasHub: what their network is, and its weights (extras/hub.txt)."""
 
 import json
-import socket
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
-from stages.shared.networks.families.hub import TOKEN_STRIDE, Preset, keras_hub, pyramid
+from stages.shared.networks.families.hub import (
+    CLASSES,
+    PLACES,
+    TOKEN_STRIDE,
+    Preset,
+    keras_hub,
+    pyramid,
+)
 from stages.shared.networks.families.preprocessing import Colours
 from stages.shared.runtime.errors import UserError
-
-STALLED_AFTER_SECONDS = 30
 
 
 def described(handle: str, window: int, key: str) -> Preset:
@@ -24,13 +28,13 @@ def described(handle: str, window: int, key: str) -> Preset:
 
     Raises:
         UserError: KerasHub is not installed, has no such preset or can't download it, or the
-            network has no feature pyramid.
+            network is of another class than `CLASSES`.
     """
     backbone = _loaded("Backbone", handle, key, load_weights=False)
-    if not getattr(backbone, "pyramid_outputs", None):
+    if type(backbone).__name__ not in CLASSES:
         raise UserError(
-            f"params.yaml: {key}: {handle} is a {type(backbone).__name__}, which has no feature "
-            "pyramid; use a preset of ResNet, DenseNet, CSPNet, EfficientNet, MiT or DINOv2"
+            f"params.yaml: {key}: {handle} is a {type(backbone).__name__}; use a preset of "
+            f"{', '.join(CLASSES)}"
         )
     converter = _loaded("ImageConverter", handle, key)
     return Preset(
@@ -50,11 +54,10 @@ def copy(model: keras.Model, preset: Preset, key: str) -> None:
     arguments = json.loads(preset.arguments)
     sized = {k: arguments[k] for k in ("image_shape", "apply_layernorm") if k in arguments}
     given = pyramid(_loaded("Backbone", preset.handle, key, load_weights=True, **sized)).weights
-    # Of a vision transformer, those of places are stored for the window, as it has them itself.
-    places = [weight for weight in given if weight.name == "interpolated_position_embeddings"]
+    places = [weight for weight in given if weight.name == PLACES]
     for weight, published in zip(model.weights, given, strict=True):
-        same = weight.shape == published.shape
-        weight.assign(published if same else places[0])
+        # What the places of the window are made from are, here, these themselves.
+        weight.assign(places[0] if weight.name == "position_embeddings" else published)
 
 
 def colours(
@@ -79,13 +82,15 @@ def _arguments(backbone: keras.Model, window: int) -> dict[str, Any]:
 
 def _loaded(kind: str, handle: str, key: str, **options: Any) -> Any:
     """An object of a preset, a `Backbone` or an `ImageConverter`."""
-    socket.setdefaulttimeout(STALLED_AFTER_SECONDS)
     room = keras_hub().models if kind == "Backbone" else keras_hub().layers
     try:
-        return getattr(room, kind).from_preset(handle, **options)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"params.yaml: {key}: KerasHub can't load the {kind} of {handle!r} "
-            f"({str(error).strip().splitlines()[0]}); use the name of a preset "
-            "(keras.io/keras_hub/presets), or the path of a folder that holds one"
-        ) from None
+        if (found := getattr(room, kind).from_preset(handle, **options)) is not None:
+            return found
+        reason = "it has none"
+    except Exception as error:
+        # It raises whatever its loaders, and those who serve the files, stumble over.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    raise UserError(
+        f"params.yaml: {key}: KerasHub can't load the {kind} of {handle!r} ({reason}); use the "
+        "name of a preset (keras.io/keras_hub/presets), or the path of a folder that holds one"
+    )

@@ -55,7 +55,7 @@ NetworkName = Literal[
 HUB = "hub:"
 # In `weights`: those of the preset.
 PRESET = "preset"
-Preset = Annotated[str, Field(pattern=f"^{HUB}.+")]
+PresetName = Annotated[str, Field(pattern=f"^{HUB}.+")]
 # Those that can be built with a share of their channels.
 NARROWING = ("vgg16", "vgg19")
 
@@ -97,7 +97,7 @@ class Backbone(Section):
             size only, in pixels.
     """
 
-    network: Annotated[NetworkName | Preset, WrapValidator(_known)]
+    network: Annotated[NetworkName | PresetName, WrapValidator(_known)]
     weights: Text
     width: Annotated[float, Field(strict=False, gt=0, le=1)] = 1.0
     strides: Strides = Field(default=[8, 16, 32])
@@ -109,6 +109,10 @@ class Backbone(Section):
             raise ValueError(f"{self.network} needs weights: preset, or random")
         if self.weights == PRESET and not self.network.startswith(HUB):
             raise ValueError(f"weights: preset needs a preset, network: {HUB}NAME")
+        if "window" in self.model_fields_set and not self.network.startswith(HUB):
+            raise ValueError(
+                f"window needs a preset, network: {HUB}NAME; {self.network} sees a picture whole"
+            )
         return self
 
     @model_validator(mode="after")

@@ -156,14 +156,20 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _crops_lie_in_pictures(self) -> Self:
+    def _steps_see_pixels(self) -> Self:
         size = self.dataset.image_size
         for name, variant in self.variants.items():
-            crop = variant.augmentation.crop
-            if crop and (crop[0] > size[0] or crop[1] > size[1]):
+            crop = variant.augmentation.crop or size
+            if crop[0] > size[0] or crop[1] > size[1]:
                 raise ValueError(
-                    f"variants.{name}.augmentation.crop is {crop}, and the pictures are "
+                    f"variants.{name}.augmentation.crop is {list(crop)}, and the pictures are "
                     f"{list(size)}; use a smaller crop, or a larger dataset.image_size"
+                )
+            pixels = variant.training(self.train).pixels
+            if pixels**-0.5 > min(crop):
+                raise ValueError(
+                    f"the pixels of variants.{name} is {pixels:g}, which leaves none of pictures "
+                    f"of {list(crop)}; use a larger share"
                 )
         return self
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
-from threading import Lock
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -20,7 +19,8 @@ from stages.shared.records import shards
 from stages.shared.records.dataset import Shard
 from stages.shared.runtime.errors import UserError
 
-BUILDING = Lock()
+# Of each device the last encoder, and what it was made from.
+ENCODERS: dict[str | None, tuple[Any, Any]] = {}
 
 
 class Moments(BaseModel):
@@ -180,21 +180,16 @@ def stored_backbone(where: Path, config: BackboneConfig, policy: str) -> keras.M
     return backbones.load(where, precision.policy(policy))
 
 
-@cache
-def _encoder(where: Path, config: BackboneConfig, policy: str, device: str | None) -> keras.Model:
-    if device:
-        return encoder(backbones.load(where, precision.policy(policy)))
-    return encoder(stored_backbone(where, config, policy))
-
-
 def stored_encoder(
     where: Path, config: BackboneConfig, policy: str, device: str | None
 ) -> keras.Model:
-    """The stored backbone with the encoding of its taps, one for each device.
+    """The stored backbone with the encoding of its taps, loaded once for each device.
 
     Raises:
         UserError: a file is damaged.
     """
-    # A policy holds for all that is built meanwhile, by whatever thread.
-    with BUILDING:
-        return _encoder(where, config, policy, device)
+    key = (where, config, policy)
+    if ENCODERS.get(device, (None,))[0] != key:
+        load = stored_backbone if device is None else stored_backbone.__wrapped__
+        ENCODERS[device] = key, encoder(load(*key))
+    return ENCODERS[device][1]

@@ -68,7 +68,11 @@ class _Summed(keras.optimizers.Optimizer):
     def apply(self, grads: list[KerasTensor], trainable_variables: Any = None) -> None:
         """Update the weights."""
         share = devices.replicas()
-        super().apply([grad / share for grad in devices.summed(list(grads))], trainable_variables)
+        # A weight that nothing reads has none.
+        there = [grad for grad in grads if grad is not None]
+        found = iter(devices.summed(there))
+        summed = [None if grad is None else next(found) / share for grad in grads]
+        super().apply(summed, trainable_variables)
 
 
 class SummedSGD(_Summed, SharedSGD):

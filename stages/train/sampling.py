@@ -32,11 +32,13 @@ class Sampled(layers.Layer):
         self, inputs: KerasTensor, masks: KerasTensor, training: bool = False
     ) -> tuple[KerasTensor, KerasTensor]:
         """Masks and logits, (batch, height // n, width // n) and the same with the classes."""
-        first = keras.random.randint((2,), 0, self.step, dtype="int32", seed=self.seeds)
-        rows, columns = (
-            first[axis] + self.step * ops.arange(side // self.step, dtype="int32")
-            for axis, side in enumerate(ops.shape(masks)[1:3])
-        )
+        rows, columns = (self._places(side) for side in ops.shape(masks)[1:3])
         scores = self.scores(inputs, training=training)
         masks = ops.take(ops.take(masks, rows, axis=1), columns, axis=2)
         return masks, by_matrices(scores, self.stride, rows, columns)
+
+    def _places(self, side: int) -> KerasTensor:
+        """Every n-th place of an axis; the offset is larger where that does not reach its end."""
+        places = self.step * ops.arange(side // self.step, dtype="int32")
+        spare = side % self.step + self.step
+        return places + keras.random.randint((), 0, spare, dtype="int32", seed=self.seeds)

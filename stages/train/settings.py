@@ -23,7 +23,7 @@ Dropout = Annotated[float, Field(strict=False, ge=0, lt=1)]
 
 def _square(share: float) -> float:
     """A share of the pixels that every n-th row and column makes."""
-    if abs(share * round(share**-0.5) ** 2 - 1) > 0.01:
+    if abs(share * round(share**-0.5) ** 2 - 1) > 0.02:
         raise ValueError(f"it is {share}; it should be 1, 0.25, 0.11, 0.0625 or another 1 / n^2")
     return share
 
@@ -99,6 +99,10 @@ class Train(Section):
     patience: Count | None = None
 
 
+# A list in YAML.
+Crop = Annotated[tuple[Side, Side], Field(strict=False)]
+
+
 class Augmentation(Section):
     """Augmentation of the training pictures, different in each epoch.
 
@@ -116,7 +120,7 @@ class Augmentation(Section):
     vertical_flip: bool = False
     rotation: Annotated[float, Field(strict=False, ge=0, le=180)] = 0.0
     scale: Annotated[float, Field(strict=False, ge=0, lt=1)] = 0.2
-    crop: Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None
+    crop: Crop | None = None
     colour: Share = 0.2
 
 

@@ -18,6 +18,7 @@ from stages.shared.networks import backbones
 from stages.shared.networks.backbones import BackboneConfig
 from stages.shared.networks.families import table
 from stages.shared.networks.families.hub import Cut, Join, Preset
+from stages.shared.results import cost
 from stages.shared.runtime.errors import UserError
 from tests.backbone.made_up_presets import DINOV2_SIDE, KINDS, OFFSET, SCALE, SIDE, save
 from tests.conftest import Project
@@ -177,6 +178,28 @@ def test_how_far_a_resnet_looks_is_known_and_a_transformer_sees_all(made: Made):
     assert reach(network_of_ones(made("mit")[1], stride=8)) is None
 
 
+def test_what_is_not_trained_is_what_nothing_reads_and_where_the_tokens_are(made: Made):
+    _, model = made("dinov2")
+    still = {weight.name for weight in model.weights if not weight.trainable}
+    assert still == {"mask_token", "position_embeddings", "interpolated_position_embeddings"}
+
+
+def test_flop_of_mit_are_those_of_its_matrices(made: Made):
+    """Of the first of its stages, with 16 x 16 places, and 2 x 2 for keys and values."""
+    _, model = made("mit")
+    (own,) = (x for x in model.get_layer("pyramid").network.layers if x.name.endswith("_0_0"))
+    layer = type(own)(project_dim=4, num_heads=1, sr_ratio=own.attn.sr_ratio)
+    tokens, reduced, width = 16 * 16, 2 * 2, 4
+    query_and_result = 2 * tokens * width * width
+    keys_and_values = 2 * reduced * width * width
+    reduction = reduced * (8 * 8 * width) * width
+    expanded = 2 * tokens * width * 4 * width + tokens * 9 * 4 * width
+    expected = 2 * (query_and_result + keys_and_values + reduction + expanded)
+    tensor = keras.KerasTensor((1, tokens, width))
+    inputs = keras.Input((tokens, width), name="tokens")
+    assert cost.flop(keras.Model(inputs, layer(inputs)), {"tokens": tensor.shape[1:]}) == expected
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_weights_follow_the_seed(kind: str, made: Made):
     preset, _ = made(kind)
@@ -207,7 +230,7 @@ def test_a_licence_is_named_or_the_preset_that_has_one(name: str, licence: str):
     assert licence in table.network("hub:a/b", preset).licence
 
 
-def test_a_preset_without_a_feature_pyramid_is_an_error(tmp_path: Path):
+def test_a_preset_of_another_class_is_an_error(tmp_path: Path):
     network = keras_hub.models.ViTBackbone(
         image_shape=(32, 32, 3),
         patch_size=16,
@@ -217,7 +240,7 @@ def test_a_preset_without_a_feature_pyramid_is_an_error(tmp_path: Path):
         mlp_dim=4,
     )
     network.save_to_preset(str(tmp_path))
-    with pytest.raises(UserError, match=f"{KEY}: .* is a ViTBackbone, which has no feature pyra"):
+    with pytest.raises(UserError, match=f"{KEY}: .* is a ViTBackbone; use a preset of CSPNet"):
         presets.described(str(tmp_path), SIDE, KEY)
 
 

@@ -10,16 +10,20 @@ from benchmarks.peers.run import (
     PEER,
     PIPELINE,
     Run,
+    earlier,
     figure,
+    made_from,
     measured,
     of_peers,
     of_pipeline,
     table,
+    write,
     write_pictures,
 )
 from benchmarks.workspace import Cost
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
+from stages.shared.runtime.errors import UserError
 from tests.conftest import Project
 
 RUNS = [
@@ -56,6 +60,17 @@ def test_what_is_measured_already_is_not_run_again(in_project: Project, tmp_path
     assert list(of_peers(nowhere, ["fpn:adamw"], 1, Dataset.load(), tmp_path, done)) == []
     with pytest.raises(FileNotFoundError):
         list(of_peers(nowhere, ["fpn:adamw"], 2, Dataset.load(), tmp_path, set()))
+
+
+def test_runs_of_other_settings_are_not_gone_on_from(in_project: Project, tmp_path: Path):
+    params, dataset, path = in_project.params, Dataset.load(), tmp_path / "peers.json"
+    wanted = made_from(params, dataset)
+    assert earlier(path, wanted) == []
+    write(RUNS, params, dataset, tmp_path)
+    assert earlier(path, wanted) == RUNS
+    params["train"]["epochs"] += 1
+    with pytest.raises(UserError, match=r"peers.json was measured with other settings"):
+        earlier(path, made_from(params, dataset))
 
 
 def test_a_training_takes_all_of_its_processes():

@@ -124,6 +124,11 @@ MISTAKES = {
         "weights: imagenet, window: 100}",
         ["backbones.lite0.window is 100", "multiple of 32"],
     ),
+    "a window of a network that needs none": (
+        "weights: imagenet}",
+        "weights: imagenet, window: 128}",
+        ["backbones.lite0: window needs a preset", "efficientnet_lite0 sees a picture whole"],
+    ),
     "a narrow network that can't be": (
         "weights: imagenet}",
         "weights: random, width: 0.5}",
@@ -138,6 +143,14 @@ MISTAKES = {
         "scale: 0.2, colour",
         "scale: 0.2, crop: [96, 160], colour",
         ["fcn8s-finetuned.augmentation.crop is [96, 160]", "pictures are [128, 128]"],
+    ),
+    "a share of no pixel": (
+        "    learning_rate: 1.0e-3\n",
+        "    learning_rate: 1.0e-3\n    pixels: 1.0e-6\n",
+        [
+            "the pixels of variants.fcn8s-finetuned is 1e-06",
+            "leaves none of pictures of [128, 128]",
+        ],
     ),
     "a share that no rows and columns make": (
         "    learning_rate: 1.0e-3\n",

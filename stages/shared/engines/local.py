@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 from stages.shared.engines.engine import AnyPart, ShardTask, Tick
 
@@ -23,11 +24,21 @@ class Threads:
     """Makes several shards at once, each in a thread."""
 
     def __init__(self, pool: ThreadPoolExecutor, ahead: int) -> None:
-        self.pool, self.ahead = pool, ahead
+        self.pool, self.ahead, self.stopped = pool, ahead, Event()
 
     def start(self, task: ShardTask[AnyPart], folder: Path, tick: Tick) -> Callable[[], AnyPart]:
         """Begin a task; see `engine.Engine`."""
-        return self.pool.submit(task.make, folder, tick).result
+        return self.pool.submit(task.make, folder, self._until_stopped(tick)).result
+
+    def _until_stopped(self, tick: Tick) -> Tick:
+        """The same, but it ends a task that nobody waits for any more."""
+
+        def ticked(pictures: int) -> None:
+            if self.stopped.is_set():
+                raise InterruptedError
+            tick(pictures)
+
+        return ticked
 
 
 @contextmanager
@@ -40,9 +51,10 @@ def running(at_once: int = 1) -> Iterator[Local | Threads]:
     if at_once == 1:
         yield Local()
         return
-    pool = ThreadPoolExecutor(at_once)
+    engine = Threads(ThreadPoolExecutor(at_once), at_once - 1)
     try:
-        yield Threads(pool, at_once - 1)
+        yield engine
     finally:
-        # What was not begun when this is left early.
-        pool.shutdown(cancel_futures=True)
+        # By Ctrl-C or an error; else all has been waited for.
+        engine.stopped.set()
+        engine.pool.shutdown(cancel_futures=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import keras
 from keras import KerasTensor, layers, tree
 
-from stages.shared.networks.families.hub import Pyramid
+from stages.shared.networks.families.hub import Pyramid, reductions
 
 
 def flop(model: keras.Model, shapes: Mapping[str, tuple[int, ...]]) -> int:
@@ -53,5 +53,8 @@ def _of_layer(layer: layers.Layer, given: KerasTensor) -> int:
     elif kernels := [weight for weight in layer.weights if weight.name.endswith("kernel")]:
         made = tree.flatten(layer.compute_output_spec(given))[0]
         places = math.prod(made.shape[1:-1])
-        total = sum(2 * math.prod(kernel.shape) * places for kernel in kernels)
+        fewer = reductions(layer)
+        total = sum(
+            2 * math.prod(kernel.shape) * places // fewer.get(id(kernel), 1) for kernel in kernels
+        )
     return total

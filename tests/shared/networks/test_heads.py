@@ -10,7 +10,7 @@ import tensorflow as tf
 from stages.shared.networks import backbones, heads
 from stages.shared.networks.backbones import stride_of, tap
 from stages.shared.networks.decoders import DECODERS
-from stages.shared.networks.families.upsampling import Upsample
+from stages.shared.networks.families.upsampling import Upsample, by_matrices
 from stages.shared.networks.heads import HeadConfig, Projection
 from stages.train import standardised
 from stages.train.settings import DecoderName
@@ -231,3 +231,13 @@ def small_network(
     }
     heads.set_projections(head, small)
     return heads.network(backbone, head)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_places_beyond_what_half_precision_counts_are_upsampled_right(dtype: str):
+    """Of a thousand rows; bfloat16 has not every number above 256."""
+    rows = np.arange(125, dtype="float32")[None, :, None, None] / 125
+    found = by_matrices(keras.ops.cast(rows, dtype), 8)
+    expected = np.asarray(by_matrices(rows, 8))
+    np.testing.assert_allclose(keras.ops.cast(found, "float32"), expected, atol=0.01)
+    assert keras.backend.standardize_dtype(found.dtype) == dtype

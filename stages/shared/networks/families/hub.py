@@ -18,6 +18,10 @@ from stages.shared.runtime.errors import UserError
 STRIDES = (4, 8, 16, 32)
 # Of a plain vision transformer's tokens, in pixels; pictures are resized so that its patches are.
 TOKEN_STRIDE = 16
+# The weights of a vision transformer's places, for the size of its squares.
+PLACES = "interpolated_position_embeddings"
+# The classes that are known to be built again from their configuration.
+CLASSES = ("CSPNetBackbone", "DenseNetBackbone", "DINOV2Backbone", "MiTBackbone", "ResNetBackbone")
 # Of a picture on which the strides of a network's levels are counted.
 SMALL = 64
 
@@ -103,10 +107,24 @@ def pyramid(backbone: keras.Model) -> keras.Model:
             layer.name = f"{automatic}_{number}"
         if getattr(layer, "activation", None) is keras.activations.gelu:
             layer.activation = gelu
-        if hasattr(layer, "interpolated_position_embeddings"):
+        if hasattr(layer, PLACES):
             # KerasHub may not save them after they were trained: it compares their sum.
-            layer.interpolated_position_embeddings.trainable = False
+            getattr(layer, PLACES).trainable = False
+        if hasattr(layer, "mask_token"):
+            # Of its own training; nothing reads it here.
+            layer.mask_token.trainable = False
     return keras.Model(backbone.inputs[0], backbone.pyramid_outputs, name="pyramid")
+
+
+def reductions(layer: keras.Layer) -> dict[int, int]:
+    """Of the kernels in a layer of MiT, by their ids, by how many times fewer places they are used
+    at than the layer has: keys and values are of a reduced picture ("SegFormer", section 3.1)."""
+    attention: Any = getattr(layer, "attn", None)
+    ratio = getattr(attention, "sr_ratio", 1)
+    if ratio == 1:
+        return {}
+    parts = (attention.sr, attention.k, attention.v)
+    return {id(weight): ratio**2 for part in parts for weight in part.weights}
 
 
 def _by_stride(levels: Iterable[tuple[int, KerasTensor]]) -> dict[int, KerasTensor]:

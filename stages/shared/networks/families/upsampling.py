@@ -69,7 +69,8 @@ def interpolation(
 ) -> KerasTensor:
     """The matrix (size * factor, size) that upsamples an axis, clamped at the outermost centres; of
     some places, its rows."""
-    target = ops.cast(ops.arange(size * factor) if places is None else places, dtype)
-    source = ops.clip((target + 0.5) / factor - 0.5, 0, ops.cast(size - 1, dtype))
-    distance = ops.abs(source[:, None] - ops.cast(ops.arange(size), dtype)[None, :])
-    return ops.relu(1 - distance)
+    # Half precision has not all of these numbers.
+    target = ops.cast(ops.arange(size * factor) if places is None else places, "float32")
+    source = ops.clip((target + 0.5) / factor - 0.5, 0, ops.cast(size - 1, "float32"))
+    distance = ops.abs(source[:, None] - ops.cast(ops.arange(size), "float32")[None, :])
+    return ops.cast(ops.relu(1 - distance), dtype)
