@@ -201,13 +201,16 @@ def table(runs: Iterable[Run]) -> str:
 
 
 def figure(runs: Iterable[Run]) -> Figure:
-    """Mean IoU over seconds, both from zero; a point a training."""
+    """Mean IoU over seconds, both from zero: the mean of the seeds, and how far they are apart."""
     drawn = Figure(figsize=(8, 5), layout="constrained")
     axis = drawn.subplots()
     for (of, name), group in grouped(runs).items():
         marker = "o" if of == PIPELINE else "^"
-        seconds, ious = [run.seconds for run in group], [run.mean_iou for run in group]
-        axis.plot(seconds, ious, marker, label=f"{of}: {name}", markersize=7)
+        ious = [run.mean_iou for run in group]
+        mean = float(np.mean(ious))
+        apart = [[mean - min(ious)], [max(ious) - mean]]
+        seconds = min(run.seconds for run in group)
+        axis.errorbar([seconds], [mean], apart, fmt=marker, label=f"{of}: {name}", capsize=3)
     axis.set(xlabel="seconds", ylabel="mean IoU on the test split", xlim=(0, None), ylim=(0, 1))
     axis.grid(alpha=0.3)
     axis.legend(loc="lower right", frameon=False)
