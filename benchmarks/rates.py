@@ -35,7 +35,6 @@ from stages.train.batches import Batches
 from stages.train.fit import fit
 from stages.train.losses import PixelLoss
 from stages.train.progress import Progress
-from stages.train.sampling import Sampled
 from stages.train.settings import Train
 from stages.train.standardised import Statistics
 
@@ -137,7 +136,7 @@ class ArrayReader:
 def train_head(
     stride: int, taps: dict[str, Encoded], masks: np.ndarray, options: argparse.Namespace
 ) -> dict[str, float]:
-    """Train a head on all pictures as the pipeline does; its time and its losses."""
+    """Train a head on all pictures and all of their pixels; its time and its losses."""
     taps = {tap: taps[tap] for tap in backbones.from_coarse(taps, stride)}
     moments = {tap: Moments.of(encoded) for tap, encoded in taps.items()}
     statistics = {
@@ -158,6 +157,7 @@ def train_head(
         learning_rate=1e-3,
         weight_decay=1e-4,
         dropout=0.0,
+        pixels=1.0,
     )
     head = standardised.head(config, statistics, settings.dropout, masks.shape[1:])
     reader = ArrayReader(taps, masks)
@@ -173,9 +173,6 @@ def train_head(
             f"fcn{stride}s",
             progress,
             memory=DEFAULT_MEMORY * devices.memory(),
-            sampled=Sampled(
-                on_stored(heads.scores(head)), stride, round(settings.pixels**-0.5), seed=0
-            ),
             callbacks=[epochs.callback()],
         )
     # A training pass and a validation pass over the same pictures; the first epoch compiles.
