@@ -9,7 +9,6 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from commands.predict.reach import reach
 from stages.backbone import presets
@@ -22,7 +21,7 @@ from stages.shared.results import cost
 from stages.shared.runtime.errors import UserError
 from tests.backbone.made_up_presets import DINOV2_SIDE, KINDS, OFFSET, SCALE, SIDE, save
 from tests.conftest import Project
-from tests.shared.networks.made_up import network_of_ones
+from tests.shared.networks.made_up import network_of_ones, rows_seen
 
 STRIDES = (4, 8, 16, 32)
 KEY = "backbones.b.network"
@@ -167,10 +166,7 @@ def test_in_training_a_network_computes_what_it_computes_else(kind: str, made: M
 def test_how_far_a_resnet_looks_is_known_and_a_transformer_sees_all(made: Made):
     """By the gradient of a row of logits; what is farther away changes nothing."""
     network, side = network_of_ones(made("resnet")[1], stride=8), 768
-    picture = tf.Variable(np.random.default_rng(0).uniform(0, 255, (1, side, 64, 3)), tf.float32)
-    with tf.GradientTape() as tape:
-        logit = tf.reduce_sum(network(picture)[:, side // 2])
-    rows = np.flatnonzero(np.abs(tape.gradient(logit, picture)).sum(axis=(0, 2, 3)))
+    rows = rows_seen(network, side)
     far = reach(network)
     assert far is not None
     assert side // 2 - far <= rows.min()

@@ -17,7 +17,7 @@ from stages.shared.networks.families.preprocessing import COARSEST_STRIDE
 from stages.shared.results.overlay import colours
 from stages.shared.runtime.errors import UserError
 from tests.conftest import Project
-from tests.shared.networks.made_up import network_of_ones
+from tests.shared.networks.made_up import network_of_ones, rows_seen
 
 ORIENTATION = 0x0112
 
@@ -164,15 +164,9 @@ SEEN = {"vgg19": (1 / 64, 1024), "efficientnet_lite0": (1.0, 2048)}
 @pytest.mark.parametrize("name", SEEN)
 def test_logits_reach_as_far_as_their_gradient(name: str):
     """The logits of a pixel depend on no picture beyond `reach`."""
-    import tensorflow as tf
-
     width, side = SEEN[name]
     network = whole(name, width)
-    # Half of a picture would do, were the windows of a stride of 2 not to one side.
-    picture = tf.Variable(np.random.default_rng(0).uniform(0, 255, (1, side, 64, 3)), tf.float32)
-    with tf.GradientTape() as tape:
-        logit = tf.reduce_sum(network(picture)[:, side // 2])
-    rows = np.flatnonzero(np.abs(tape.gradient(logit, picture)).sum(axis=(0, 2, 3)))
+    rows = rows_seen(network, side)
     far = reach(network)
     # The pixel's tile begins at a multiple of 32.
     assert far is not None
