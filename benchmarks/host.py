@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 from benchmarks import input as originals
-from benchmarks.rates import device
+from benchmarks.rates import EpochTimes, device
 from benchmarks.workspace import ROOT
 from stages.features.encoding import Encoded, ShardWriter
 from stages.features.shard import write_shard
@@ -43,6 +43,8 @@ BATCH = 32
 # Of the notebook's run: pictures of Oxford-IIIT Pet, epochs, networks.
 TRAIN, VALIDATION, TEST = 3128, 552, 3669
 EPOCHS, NETWORKS = 20, 3
+# Of an accelerator's peak, in convolutions.
+SHARE = 0.4
 
 
 class Accelerator(NamedTuple):
@@ -54,7 +56,11 @@ class Accelerator(NamedTuple):
     """
 
     teraflops: float
-    share: float = 0.4
+    share: float = SHARE
+
+    def pictures_a_second(self, flop: float) -> float:
+        """Of so many multiplications and additions each."""
+        return 1e12 * self.teraflops * self.share / flop
 
 
 ACCELERATORS = {"T4": Accelerator(65), "A100": Accelerator(312), "H200": Accelerator(989)}
@@ -168,15 +174,8 @@ def read(reader: shards.PictureReader) -> float:
 def step(pictures: int, folder: Path) -> float:
     """Resident splits through `fit`, all but the arithmetic."""
     network = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(3, 1)])
-    small, seconds = Small(pictures), list[float]()
+    small, epochs = Small(pictures), EpochTimes()
     settings = Train(epochs=4, batch_size=BATCH, learning_rate=1e-3, weight_decay=0.0, dropout=0.0)
-
-    class Times(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
-            self.began = time.perf_counter()
-
-        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-            seconds.append(time.perf_counter() - self.began)
 
     fit(
         network,
@@ -187,9 +186,9 @@ def step(pictures: int, folder: Path) -> float:
         "step",
         Progress(folder / "state.npz", settings.epochs),
         memory=2**30,
-        callbacks=[Times()],
+        callbacks=[epochs.callback()],
     )
-    return len(small) / min(seconds)
+    return len(small) / min(epochs.seconds)
 
 
 class Small:
@@ -218,7 +217,7 @@ def table(found: dict[str, Any]) -> str:
     rows = []
     for name, (text, passes) in asked.items():
         wanted = [
-            f"{1e12 * each.teraflops * each.share / (passes * flop):,.0f}" if passes else ""
+            f"{each.pictures_a_second(passes * flop):,.0f}" if passes else ""
             for each in ACCELERATORS.values()
         ]
         rows.append((text, f"{supplied[name]:,.0f}", *wanted))
@@ -226,7 +225,7 @@ def table(found: dict[str, Any]) -> str:
     return (
         f"On {found['device']}. Pictures of {SIZE[1]} x {SIZE[0]}; {NETWORK}, "
         f"{found['gflop']:.1f} GFLOP a picture, three times that with its gradient, at "
-        f"{Accelerator(0).share:.0%} of an accelerator's peak.\n\n{markdown(columns, rows)}\n"
+        f"{SHARE:.0%} of an accelerator's peak.\n\n{markdown(columns, rows)}\n"
     )
 
 
@@ -248,7 +247,7 @@ def forecast(found: dict[str, Any]) -> str:
 def minutes_of(found: dict[str, Any], accelerator: Accelerator) -> Iterator[float]:
     """Of the notebook's way, of the pipeline, and of its `prepare`."""
     rates = found["pictures_a_second"]
-    forward = found["gflop"] * 1e9 / (1e12 * accelerator.teraflops * accelerator.share)
+    forward = 1 / accelerator.pictures_a_second(found["gflop"] * 1e9)
     decode = 1 / (rates["prepare"] * CORES / found["cores"])
     # It decodes and resizes in each epoch, beside the accelerator.
     epochs = NETWORKS * EPOCHS * (TRAIN + VALIDATION)
