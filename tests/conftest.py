@@ -345,7 +345,7 @@ def in_project(built_project: Project, tmp_path: Path, monkeypatch) -> Project:
             path.chmod(0o644)
     monkeypatch.chdir(tmp_path / "copy")
     # Nothing is loaded yet in the process of a stage.
-    import_module("stages.features.shard").stored_backbone.cache_clear()
+    import_module("stages.features.shard").stored.cache_clear()
     return Project(tmp_path / "copy")
 
 

@@ -51,8 +51,8 @@ def copy(model: keras.Model, preset: Preset, key: str) -> None:
     Raises:
         UserError: they can't be downloaded.
     """
-    arguments = json.loads(preset.arguments)
-    sized = {k: arguments[k] for k in ("image_shape", "apply_layernorm") if k in arguments}
+    options = preset.options
+    sized = {k: options[k] for k in ("image_shape", "apply_layernorm") if k in options}
     given = pyramid(_loaded("Backbone", preset.handle, key, load_weights=True, **sized)).weights
     places = [weight for weight in given if weight.name == PLACES]
     for weight, published in zip(model.weights, given, strict=True):

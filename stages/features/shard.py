@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import numpy as np
@@ -18,9 +18,6 @@ from stages.shared.networks.backbones import BackboneConfig
 from stages.shared.records import shards
 from stages.shared.records.dataset import Shard
 from stages.shared.runtime.errors import UserError
-
-# Of each device the last encoder, and what it was made from.
-ENCODERS: dict[str | None, tuple[Any, Any]] = {}
 
 
 class Moments(BaseModel):
@@ -109,7 +106,7 @@ def compute_shard(
     """
     with devices.one_for_each_thread() as device:
         return write_shard(
-            partial(run, stored_encoder(where, config, policy, device)),
+            partial(run, stored(where, config, policy).encoder(device)),
             split,
             shards.batches(shard, image_size, batch_size),
             policy,
@@ -169,27 +166,32 @@ def require_finite(taps: Mapping[str, Encoded], names: Sequence[str], policy: st
             )
 
 
+class Stored:
+    """A stored backbone, and itself with the encoding of its taps, one for each device.
+
+    Args:
+        where: it is stored.
+        policy: Keras dtype policy that it runs under.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+
+    def __init__(self, where: Path, policy: str) -> None:
+        # On a worker of a cluster, nothing has set up the hardware yet.
+        self.where, self.policy = where, precision.policy(policy)
+        self.backbone = backbones.load(where, self.policy)
+        self._encoders: dict[str | None, keras.Model] = {}
+
+    def encoder(self, device: str | None) -> keras.Model:
+        """The encoder on a device that no other thread has; None: on the only one."""
+        if device not in self._encoders:
+            own = backbones.load(self.where, self.policy) if device else self.backbone
+            self._encoders[device] = encoder(own)
+        return self._encoders[device]
+
+
 @lru_cache(maxsize=1)
-def stored_backbone(where: Path, config: BackboneConfig, policy: str) -> keras.Model:
-    """The stored backbone, loaded once for all shards of a process.
-
-    Raises:
-        UserError: a file is damaged.
-    """
-    # On a worker of a cluster, nothing has set up the hardware yet.
-    return backbones.load(where, precision.policy(policy))
-
-
-def stored_encoder(
-    where: Path, config: BackboneConfig, policy: str, device: str | None
-) -> keras.Model:
-    """The stored backbone with the encoding of its taps, loaded once for each device.
-
-    Raises:
-        UserError: a file is damaged.
-    """
-    key = (where, config, policy)
-    if ENCODERS.get(device, (None,))[0] != key:
-        load = stored_backbone if device is None else stored_backbone.__wrapped__
-        ENCODERS[device] = key, encoder(load(*key))
-    return ENCODERS[device][1]
+def stored(where: Path, config: BackboneConfig, policy: str) -> Stored:
+    """The backbone of a configuration, loaded once for all shards of a process."""
+    return Stored(where, policy)

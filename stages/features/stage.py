@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stages.features.encoding import sizes
 from stages.features.settings import FeaturesSettings
-from stages.features.shard import ComputedShard, Moments, compute_shard, stored_backbone
+from stages.features.shard import ComputedShard, Moments, compute_shard, stored
 from stages.shared.engines import choice, engine
 from stages.shared.engines.engine import ShardTask
 from stages.shared.formats.features import FEATURES_FILE, FLIPPED, Features, FeatureShard, Tap
@@ -39,7 +39,7 @@ def features(name: str) -> str:
     policy = precision.policy(read("precision", Precision))
     where, out = MODELS_DIR / name, FEATURES_DIR / name
     dataset, config = Dataset.load(), backbones.load_config(where)
-    backbone = stored_backbone(where, config, policy)
+    backbone = stored(where, config, policy).backbone
     shapes = backbones.tap_shapes(backbone, dataset.image_size)
     # Of each part of the features, the split of the records that it comes from.
     parts = {split: split for split in SPLITS} | ({FLIPPED: "train"} if settings.flip else {})

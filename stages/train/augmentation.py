@@ -153,9 +153,9 @@ def reflected(places: KerasTensor, length: int) -> KerasTensor:
 def pixels(x: KerasTensor, rows: KerasTensor, columns: KerasTensor) -> KerasTensor:
     """Pixels of each picture, (batch, height, width, values), at places, int32 (batch, ...)."""
     batch, height, width, values = ops.shape(x)
-    first = height * width * ops.arange(batch, dtype="int32")[:, None, None]
-    flat = ops.reshape(x, (batch * height * width, values))
-    return ops.take(flat, first + rows * width + columns, axis=0)
+    chosen = ops.reshape(rows * width + columns, (batch, -1))
+    found = taken(ops.reshape(x, (batch, height * width, values)), chosen)
+    return ops.reshape(found, (*ops.shape(rows), values))
 
 
 def interpolated(x: KerasTensor, rows: KerasTensor, columns: KerasTensor) -> KerasTensor:

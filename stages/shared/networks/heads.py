@@ -1,6 +1,6 @@
 """Heads: a decoder on a backbone's taps, from activations to logits of the picture's size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -143,7 +143,7 @@ def network(backbone: keras.Model, head: keras.Model, *others: keras.Model) -> k
     for number, other in enumerate(others, start=1):
         # Two heads of one decoder and stride have one name.
         other.name = f"{other.name}_{number}"
-    logits = [each({tap: taps[tap] for tap in each.input}) for each in (head, *others)]
+    logits = [_reading(each, taps) for each in (head, *others)]
     joined = layers.Concatenate(name="heads")(logits) if others else logits[0]
     return keras.Model(pictures, CropLike(name="crop")(joined, pictures))
 
@@ -151,8 +151,12 @@ def network(backbone: keras.Model, head: keras.Model, *others: keras.Model) -> k
 def scored(backbone: keras.Model, head: keras.Model) -> keras.Model:
     """A backbone and what `scores` returns: from pictures to logits at the head's stride."""
     pictures = keras.Input((None, None, 3), name="pictures")
-    taps = backbone(pictures)
-    return keras.Model(pictures, head({tap: taps[tap] for tap in head.input}))
+    return keras.Model(pictures, _reading(head, backbone(pictures)))
+
+
+def _reading(head: keras.Model, taps: Mapping[str, KerasTensor]) -> KerasTensor:
+    """What a head makes of those of a backbone's taps that it reads."""
+    return head({tap: taps[tap] for tap in head.input})
 
 
 def projections(head: keras.Model) -> dict[str, Projection]:

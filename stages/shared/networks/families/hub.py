@@ -43,6 +43,11 @@ class Preset(BaseModel):
     arguments: str
     colours: Colours
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments."""
+        return json.loads(self.arguments)
+
 
 def keras_hub() -> ModuleType:
     """KerasHub, whose import takes seconds, and which nothing else needs.
@@ -82,7 +87,7 @@ def taps(pictures: KerasTensor, preset: Preset) -> dict[int, KerasTensor]:
         return _by_stride(
             (SMALL // spec.shape[1], x) for spec, x in zip(small, levels, strict=True)
         )
-    patch = json.loads(preset.arguments).get("patch_size", TOKEN_STRIDE)
+    patch = preset.options.get("patch_size", TOKEN_STRIDE)
     window = side * TOKEN_STRIDE // patch
     squares = Cut(window, name="windows")(pictures)
     if side != window:
@@ -166,7 +171,7 @@ class Pyramid(layers.Layer):
         super().__init__(**options)
         self.preset = preset
         backbone = getattr(keras_hub().models, preset.name)
-        self.network = pyramid(backbone(**json.loads(preset.arguments)))
+        self.network = pyramid(backbone(**preset.options))
         self.side = self.network.inputs[0].shape[1]
         self.built = True
 
