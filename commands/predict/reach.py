@@ -7,6 +7,7 @@ import keras
 from keras import layers, tree
 
 from stages.shared.networks.families.hub import Pyramid
+from stages.shared.networks.families.normalised import NormalisedConvolution
 from stages.shared.networks.families.preprocessing import COARSEST_STRIDE, Preprocess
 from stages.shared.networks.families.upsampling import Upsample
 from stages.shared.networks.heads import CropLike
@@ -99,6 +100,8 @@ def after(layer: keras.Layer, before: Sight) -> Sight:
     stride, reach = before
     if isinstance(layer, Upsample):
         return Sight(stride / layer.factor, reach + stride)
+    if isinstance(layer, NormalisedConvolution):
+        return after(layer.convolution, before)
     if isinstance(layer, WINDOWS):
         window = getattr(layer, "kernel_size", None) or layer.pool_size
         step = max(layer.strides)

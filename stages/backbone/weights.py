@@ -11,6 +11,7 @@ import numpy as np
 
 from stages.backbone import checkpoint
 from stages.shared.networks.families.applications import unnumbered
+from stages.shared.networks.families.normalised import plain_layers
 from stages.shared.networks.families.table import NETWORKS, Application, Package
 from stages.shared.runtime.digests import digest
 from stages.shared.runtime.errors import UserError
@@ -81,7 +82,7 @@ def copy_checkpoint(model: keras.Model, path: Path) -> None:
     """
     tensors = checkpoint.read(path)
     try:
-        for layer in (layer for layer in model.layers if layer.weights):
+        for layer in (layer for layer in plain_layers(model) if layer.weights):
             name = "_" + re.sub(r"^blocks_(\d+)_", r"blocks.\1._", layer.name)
             layer.set_weights(LAYOUTS[type(layer).__name__](tensors, name))
     except (KeyError, ValueError) as error:
@@ -153,7 +154,7 @@ def copy_application(model: keras.Model, application: keras.Model) -> None:
         application: of the same network; a VGG's with its top.
     """
     given = {unnumbered(layer) or layer.name: layer for layer in application.layers}
-    for layer in (layer for layer in model.layers if layer.weights):
+    for layer in (layer for layer in plain_layers(model) if layer.weights):
         name = DENSE.get(layer.name) or unnumbered(layer) or layer.name
         weights = zip(layer.get_weights(), given[name].get_weights(), strict=True)
         layer.set_weights([new.reshape(old.shape) for old, new in weights])

@@ -22,6 +22,7 @@ import keras
 from stages.shared.formats.features import FEATURES_FILE, FLIPPED, FeatureReader, Features
 from stages.shared.formats.training import SETTINGS_FILE, Training
 from stages.shared.networks import backbones, devices, heads, precision
+from stages.shared.networks.families import table
 from stages.shared.networks.heads import HeadConfig
 from stages.shared.networks.stored import on_stored
 from stages.shared.records.dataset import Dataset
@@ -113,9 +114,8 @@ def train_network(name: str, variant: Variant, settings: Train) -> Progress:
     """Train the backbone and the head together, on augmented pictures."""
     features, dataset = Features.load(variant.backbone), Dataset.load()
     config, statistics = head_config(variant, features)
-    policy = precision.policy(read("precision", Precision))
+    parents_backbone, policy = backbones.load_config(backbone_of_parent(variant)), dtype(variant)
     with devices.together():
-        parents_backbone = backbones.load_config(backbone_of_parent(variant))
         if variant.parent == variant.backbone:
             features.require_backbone(parents_backbone.weights, backbone_of_parent(variant))
         backbone = backbones.load(backbone_of_parent(variant), policy)
@@ -161,6 +161,14 @@ def shares(network: keras.Model, backbone: keras.Model, of_backbone: float) -> l
     """The share of the learning rate of each trainable weight of a network."""
     slow = {id(weight) for weight in backbone.trainable_variables}
     return [of_backbone if id(w) in slow else 1.0 for w in network.trainable_variables]
+
+
+def dtype(variant: Variant) -> str:
+    """The Keras dtype policy of a variant's backbone."""
+    config = backbones.load_config(backbone_of_parent(variant))
+    network = table.network(config.network, config.preset)
+    trains_depthwise = variant.train == "network" and network.depthwise
+    return precision.policy(read("precision", Precision), trains_depthwise)
 
 
 def memory() -> float:
@@ -227,7 +235,7 @@ def writing(
         variant,
         settings,
         read("seed", Seed),
-        precision.policy(read("precision", Precision)),
+        dtype(variant),
         devices.gpus(),
         keras.backend.backend(),
         [digests.digest(path) for path in manifests],

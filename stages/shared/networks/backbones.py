@@ -32,7 +32,7 @@ class BackboneConfig(Manifest):
         weights: SHA-256 of the file of weights; empty before they are written.
     """
 
-    schema_version: Literal[7] = 7
+    schema_version: Literal[8] = 8
     network: str
     preset: Preset | None = None
     width: float

@@ -55,7 +55,7 @@ def test_features_are_the_backbone_s_activations_to_half_a_step(in_project: Proj
             5,
             "records backbone_weights precision image_size classes parameters flop taps shards",
         ),
-        ("models/vgg19/backbone.json", 7, "network preset width strides origin weights"),
+        ("models/vgg19/backbone.json", 8, "network preset width strides origin weights"),
         (
             "models/fcn8s/head.json",
             4,

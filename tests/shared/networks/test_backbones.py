@@ -9,6 +9,7 @@ import pytest
 from benchmarks.families import SMALLEST
 from stages.shared.networks import backbones
 from stages.shared.networks.backbones import BackboneConfig, stride_of, tap
+from stages.shared.networks.families.normalised import plain_layers
 from stages.shared.networks.families.preprocessing import Preprocess
 from stages.shared.networks.families.table import CAFFE, EVEN, NETWORKS, TORCH
 from tests.conftest import CAMPAIGN
@@ -90,7 +91,8 @@ def test_random_weights_of_the_own_networks_are_he_normal():
     assert kernel.std() == pytest.approx((2 / np.prod(kernel.shape[:-1])) ** 0.5, rel=0.02)
     assert not bias.any()
     lite = backbones.build("efficientnet_lite0", seed=1)
-    (depthwise,) = lite.get_layer("blocks_11_depthwise_conv").get_weights()
+    named = {layer.name: layer for layer in plain_layers(lite)}
+    (depthwise,) = named["blocks_11_depthwise_conv"].get_weights()
     assert depthwise.std() == pytest.approx((2 / 25) ** 0.5, rel=0.1)
 
 

@@ -23,6 +23,7 @@ def test_a_cpu_with_bfloat16_uses_it(flag: str, on_a_cpu, tmp_path: Path, monkey
     assert flags == {"fpu", "sse", "avx2", flag}
     monkeypatch.setattr(precision, "cpu_flags", lambda: flags)
     assert precision.policy("auto") == "mixed_bfloat16"
+    assert precision.policy("auto", trains_depthwise=True) == "float32"
 
 
 def test_another_cpu_computes_in_float32(on_a_cpu, tmp_path: Path, monkeypatch):
@@ -50,6 +51,7 @@ def test_a_gpu_uses_bfloat16_from_compute_capability_8_on(
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(devices, "gpus", lambda: ["gpu:0"])
     assert precision.policy("auto") == expected
+    assert precision.policy("auto", trains_depthwise=True) == expected
 
 
 @pytest.mark.parametrize("named", ["float32", "mixed_bfloat16", "mixed_float16"])

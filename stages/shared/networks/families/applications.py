@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import KerasTensor, layers, ops
 
+from stages.shared.networks.families.normalised import normalising
+
 # In place of a layer's name, of the tap that is the whole network's result.
 RESULT = "result"
 
@@ -36,9 +38,14 @@ def application(
             layer.name = f"{automatic}_{number}"
     found = {stride: _tap(model, layer) for stride, layer in taps.items()}
     (source,) = keras.utils.get_source_inputs(pictures)
-    return keras.models.clone_model(
-        keras.Model(source, found), source, exportable, without_normalization
-    ).output
+    normalised = normalising()
+
+    def call(layer: keras.Layer, *args: Any, **options: Any) -> KerasTensor:
+        # `Preprocess` has the place of Normalization, and tf2onnx misses its constants.
+        left_out = isinstance(layer, layers.Normalization)
+        return args[0] if left_out else normalised(layer, *args, **options)
+
+    return keras.models.clone_model(keras.Model(source, found), source, exportable, call).output
 
 
 def _tap(model: keras.Model, where: str) -> KerasTensor:
@@ -75,14 +82,6 @@ def gelu(x: KerasTensor) -> KerasTensor:
     """x times the normal distribution's share below it ("Gaussian Error Linear Units", Hendrycks,
     Gimpel, section 2), in the terms in which LiteRT's converter knows it."""
     return (x * 0.5) * (ops.erf(x * math.sqrt(0.5)) + 1.0)
-
-
-def without_normalization(layer: keras.Layer, *args: Any, **options: Any) -> KerasTensor:
-    """What a layer computes; of Normalization, what it is given.
-
-    `Preprocess` has its place, and tf2onnx misses its constants.
-    """
-    return args[0] if isinstance(layer, layers.Normalization) else layer(*args, **options)
 
 
 def unnumbered(layer: keras.Layer) -> str | None:

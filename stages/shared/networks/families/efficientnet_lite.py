@@ -11,6 +11,8 @@ from typing import NamedTuple
 import keras
 from keras import KerasTensor, layers
 
+from stages.shared.networks.families.normalised import NormalisedConvolution
+
 STEM, HEAD = 32, 1280
 # Of the file of weights, and of all networks that TensorFlow's TPU models have.
 EPSILON = 1e-3
@@ -83,21 +85,34 @@ def efficientnet_lite(
         (batch, height / stride, width / stride, channels).
     """
 
-    def normalised(x: KerasTensor, name: str) -> KerasTensor:
-        return layers.BatchNormalization(epsilon=EPSILON, name=name)(x)
-
     def convolved(
-        x: KerasTensor, channels: int, name: str, size: int = 1, stride: int = 1
+        x: KerasTensor, channels: int, names: tuple[str, str], size: int = 1, stride: int = 1
     ) -> KerasTensor:
-        return layers.Conv2D(
+        convolution = layers.Conv2D(
             channels,
             size,
             stride,
             padding="same",
             use_bias=False,
             kernel_initializer=initializer,
-            name=name,
-        )(x)
+            name=names[0],
+        )
+        return normalised(x, convolution, names[1])
+
+    def filtered(x: KerasTensor, size: int, stride: int, names: tuple[str, str]) -> KerasTensor:
+        convolution = layers.DepthwiseConv2D(
+            size,
+            stride,
+            padding="same",
+            use_bias=False,
+            depthwise_initializer=depthwise(initializer, size),
+            name=names[0],
+        )
+        return normalised(x, convolution, names[1])
+
+    def normalised(x: KerasTensor, convolution: layers.Layer, name: str) -> KerasTensor:
+        normalisation = layers.BatchNormalization(epsilon=EPSILON, name=name)
+        return NormalisedConvolution(convolution, normalisation, name=name)(x)
 
     def relu6(x: KerasTensor, name: str) -> KerasTensor:
         return layers.ReLU(6.0, name=name)(x)
@@ -108,24 +123,17 @@ def efficientnet_lite(
         """An inverted residual block: its result, and its expanded activations."""
         expanded = x
         if stage.expansion > 1:
-            expanded = convolved(x, x.shape[-1] * stage.expansion, f"{name}_expand_conv")
-            expanded = relu6(normalised(expanded, f"{name}_bn0"), f"{name}_expanded")
-        y = layers.DepthwiseConv2D(
-            stage.kernel,
-            stride,
-            padding="same",
-            use_bias=False,
-            depthwise_initializer=depthwise(initializer, stage.kernel),
-            name=f"{name}_depthwise_conv",
-        )(expanded)
-        y = relu6(normalised(y, f"{name}_bn1"), f"{name}_filtered")
-        y = normalised(convolved(y, stage.channels, f"{name}_project_conv"), f"{name}_bn2")
+            names = f"{name}_expand_conv", f"{name}_bn0"
+            expanded = convolved(x, x.shape[-1] * stage.expansion, names)
+            expanded = relu6(expanded, f"{name}_expanded")
+        names = f"{name}_depthwise_conv", f"{name}_bn1"
+        y = relu6(filtered(expanded, stage.kernel, stride, names), f"{name}_filtered")
+        y = convolved(y, stage.channels, (f"{name}_project_conv", f"{name}_bn2"))
         if stride == 1 and x.shape[-1] == stage.channels:
             y = layers.Add(name=f"{name}_add")([x, y])
         return y, expanded
 
-    x = convolved(pictures, STEM, "conv_stem", size=3, stride=2)
-    x = relu6(normalised(x, "bn0"), "stem")
+    x = relu6(convolved(pictures, STEM, ("conv_stem", "bn0"), size=3, stride=2), "stem")
     taps, total, number = {}, 2, 0
     for stage in scaled(width, depth):
         for index in range(stage.blocks):
@@ -135,6 +143,5 @@ def efficientnet_lite(
                 taps[total] = expanded
                 total *= stride
             number += 1
-    x = convolved(x, HEAD, "conv_head")
-    taps[total] = relu6(normalised(x, "bn1"), "head")
+    taps[total] = relu6(convolved(x, HEAD, ("conv_head", "bn1")), "head")
     return {stride: tap for stride, tap in taps.items() if stride > 2}

