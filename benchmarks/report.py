@@ -45,7 +45,7 @@ def head_to_head(results: dict[str, Any]) -> str:
         table((f"head to head, {pictures:,} pictures", "pipeline", "notebook's way"), rows)
         + f"\nThe notebook's way is one epoch over {recomputed['pictures']} pictures, timed once "
         f"compiled and scaled to {epochs} epochs of {pictures:,} pictures; every epoch of it costs "
-        "the same. It reads the cached records, which the notebook has not.\n"
+        "the same. It decodes and resizes JPEG and PNG of 500 x 375 in each epoch.\n"
     )
 
 

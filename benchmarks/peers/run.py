@@ -1,6 +1,6 @@
 """`make benchmark-peers`: this pipeline against segmentation_models.pytorch, on this machine.
 
-    python -m benchmarks.peers.run PYTHON [--seeds 3] [--peers fpn:adamw unet:adamw fpn:published]
+    python -m benchmarks.peers.run PYTHON [--seeds 3] [--peers fpn:adamw unet:adamw fpn:adamw:3]
 
 Takes the project's own records and those of its variants that stand on EfficientNet-Lite0 with
 ImageNet's weights; the peers begin with the same weights and see the same splits. PYTHON is that of
@@ -62,10 +62,15 @@ def main() -> None:
     parser.add_argument("python", type=Path, help="of the peers' environment")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
-        "--peers", nargs="*", default=["fpn:adamw", "unet:adamw"], metavar="ARCHITECTURE:RECIPE"
+        "--peers",
+        nargs="*",
+        default=["fpn:adamw:3", "fpn:adamw", "unet:adamw"],
+        metavar="ARCHITECTURE:RECIPE[:EPOCHS]",
     )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks")
-    parser.add_argument("--go-on", action="store_true", help="keep the runs of peers.json")
+    parser.add_argument(
+        "--go-on", action="store_true", help="keep what is still true of peers.json"
+    )
     options = parser.parse_args()
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     dataset, runs = Dataset.load(), list[Run]()
@@ -85,22 +90,18 @@ def main() -> None:
 
 
 def made_from(params: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
-    """What decides the runs, beside the code."""
-    return {key: params[key] for key in ("train", "variants")} | {"records": dataset.digest}
+    """What decides the runs of each, beside the code."""
+    settings = {key: params[key] for key in ("train", "variants")}
+    return {PIPELINE: settings | {"records": dataset.digest}, PEER: {"records": dataset.digest}}
 
 
 def earlier(path: Path, wanted: dict[str, Any]) -> list[Run]:
-    """The runs of an earlier file, if there is one.
-
-    Raises:
-        UserError: they were made from something else.
-    """
+    """The runs of an earlier file that were made from what these are made from."""
     if not path.exists():
         return []
     results = json.loads(path.read_text())
-    if results.get("made_from") != wanted:
-        raise UserError(f"{path} was measured with other settings or records; move it away")
-    return [Run(**run) for run in results["runs"]]
+    runs = (Run(**run) for run in results["runs"])
+    return [run for run in runs if results["made_from"].get(run.of) == wanted[run.of]]
 
 
 def write(runs: list[Run], params: dict[str, Any], dataset: Dataset, out: Path) -> None:
@@ -154,10 +155,11 @@ def of_peers(
     truth = write_pictures(dataset, data)
     classes = len(dataset.classes)
     for peer in peers:
-        name = peer.replace(":", ", ")
+        architecture, recipe, *epochs = peer.split(":")
+        name = ", ".join((architecture, recipe, *(f"{n} epochs" for n in epochs)))
         if name in done:
             continue
-        given = (str(data), str(out), *peer.split(":"), str(seed))
+        given = (str(data), str(out), architecture, recipe, str(seed), *epochs)
         cost = work.run(str(python.absolute()), str(TRAIN_FILE), *given)
         result = scores.score(scores.confusion(truth, np.load(out)["found"], classes))
         yield measured(PEER, name, seed, [cost], result.mean_iou)
@@ -180,9 +182,9 @@ def measured(of: str, name: str, seed: int, costs: list[Cost], mean_iou: float) 
 
 
 def grouped(runs: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
-    """The runs of each name, in the order of the first seed."""
+    """The runs of each name, the pipeline's first."""
     groups: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
+    for run in sorted(runs, key=lambda run: run.of != PIPELINE):
         groups.setdefault((run.of, run.name), []).append(run)
     return groups
 

@@ -1,11 +1,11 @@
 """A network of segmentation_models.pytorch on ImageNet's EfficientNet-Lite0, trained and timed.
 
-    python benchmarks/peers/train.py DATA.npz OUT.npz ARCHITECTURE RECIPE SEED
+    python benchmarks/peers/train.py DATA.npz OUT.npz ARCHITECTURE RECIPE SEED [EPOCHS]
 
 Runs in the peers' own environment (extras/peers.txt), so it knows nothing of this project: DATA has
 `train_x`, `train_y` and the same of validation and test, uint8 pictures (n, height, width, 3) and
 masks (n, height, width), and `classes`, their number. OUT gets the class maps of the test split,
-`found`.
+`found`. EPOCHS takes the place of the recipe's.
 """
 
 import sys
@@ -118,10 +118,13 @@ def mean_iou(masks: np.ndarray, found: np.ndarray, classes: int) -> float:
     return float(np.nanmean(iou))
 
 
-def main(data: str, out: str, architecture: str, recipe_name: str, seed: str) -> None:
+def main(
+    data: str, out: str, architecture: str, recipe_name: str, seed: str, epochs: str = ""
+) -> None:
     """Train, keep the epoch that is best on validation, and segment the test split."""
     torch.manual_seed(int(seed))
     given, recipe = np.load(data), RECIPES[recipe_name]
+    recipe = recipe._replace(epochs=int(epochs)) if epochs else recipe
     split = {name: given[name] for name in given.files}
     classes = int(split["classes"])
     model = network(architecture, classes)

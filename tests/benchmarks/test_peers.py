@@ -23,12 +23,11 @@ from benchmarks.peers.run import (
 from benchmarks.workspace import Cost
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
-from stages.shared.runtime.errors import UserError
 from tests.conftest import Project
 
 RUNS = [
-    Run(PIPELINE, "fpn", 1, 40.0, 2**31, 0.77),
     Run(PEER, "fpn, adamw", 1, 400.0, 2**32, 0.76),
+    Run(PIPELINE, "fpn", 1, 40.0, 2**31, 0.77),
     Run(PIPELINE, "fpn", 2, 50.0, 2**30, 0.79),
     Run(PEER, "fpn, adamw", 2, 500.0, 2**31, 0.74),
 ]
@@ -56,21 +55,24 @@ def test_what_is_measured_already_is_not_run_again(in_project: Project, tmp_path
     variant = {"backbone": "lite0", "train": "head", "stride": 8, "parent": "lite0"}
     params["variants"] = {"fcn8s": variant}
     assert list(of_pipeline(params, 1, tmp_path, {"fcn8s"})) == []
-    done, nowhere = {"fpn, adamw"}, Path("no/python")
-    assert list(of_peers(nowhere, ["fpn:adamw"], 1, Dataset.load(), tmp_path, done)) == []
+    done, nowhere = {"fpn, adamw", "fpn, adamw, 3 epochs"}, Path("no/python")
+    peers = ["fpn:adamw", "fpn:adamw:3"]
+    assert list(of_peers(nowhere, peers, 1, Dataset.load(), tmp_path, done)) == []
     with pytest.raises(FileNotFoundError):
         list(of_peers(nowhere, ["fpn:adamw"], 2, Dataset.load(), tmp_path, set()))
 
 
-def test_runs_of_other_settings_are_not_gone_on_from(in_project: Project, tmp_path: Path):
+def test_runs_that_other_settings_would_change_are_run_again(in_project: Project, tmp_path: Path):
     params, dataset, path = in_project.params, Dataset.load(), tmp_path / "peers.json"
     wanted = made_from(params, dataset)
     assert earlier(path, wanted) == []
     write(RUNS, params, dataset, tmp_path)
     assert earlier(path, wanted) == RUNS
     params["train"]["epochs"] += 1
-    with pytest.raises(UserError, match=r"peers.json was measured with other settings"):
-        earlier(path, made_from(params, dataset))
+    of_peers = [run for run in RUNS if run.of == PEER]
+    assert earlier(path, made_from(params, dataset)) == of_peers
+    other = dataset.model_copy(update={"image_size": (1, 1)})
+    assert earlier(path, made_from(params, other)) == []
 
 
 def test_a_training_takes_all_of_its_processes():
