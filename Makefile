@@ -1,5 +1,5 @@
-# make demo | make pets | make sweep | make share | make predict | make app | make report
-# make reproduce | make check | make test | make coverage | make campaign | make benchmark
+# make demo | make pets | make new | make sweep | make share | make predict | make app
+# make report | make reproduce | make check | make test | make coverage | make campaign | make benchmark
 # make benchmark-peers | make soak | make docs
 
 PYTHON ?= python3
@@ -14,7 +14,7 @@ TRIALS ?= 12
 OUT ?= predicted
 PICTURES ?=
 
-.PHONY: demo pets sweep share predict app report reproduce check test coverage campaign
+.PHONY: demo pets new sweep share predict app report reproduce check test coverage campaign
 .PHONY: benchmark benchmark-peers soak docs install
 
 demo: $(VENV)/installed
@@ -29,6 +29,10 @@ demo: $(VENV)/installed
 pets: $(VENV)/installed
 	cp profiles/pets.yaml params.yaml
 	dvc repro
+
+# make new DATA=data/pictures [FORCE=yes]: params.yaml for a folder of pictures and masks.
+new: $(VENV)/installed
+	python -m commands.new $(if $(FORCE),--force) "$(DATA)"
 
 # make sweep [VARIANT=fcn8s] [TRIALS=12]
 sweep: $(VENV)/sweep-installed

@@ -5,13 +5,12 @@ from collections.abc import Iterable
 from statistics import median
 from typing import NamedTuple
 
+from stages.prepare.settings import FEW
 from stages.shared.records.dataset import Dataset
 from stages.shared.settings.section import SPLITS
 
 # How many times as wide for its height as the median picture, or as high for its width.
 FAR_ASPECT = 2.0
-# Pictures of a split whose mean IoU changes with each of them.
-FEW = 10
 WHAT_BECOMES_OF_THEM = {
     "stretch": "they will be squeezed",
     "pad": "much of the frame will be padding",

@@ -1,5 +1,6 @@
 """Section `dataset` of params.yaml: what all data sources have in common, and each one's own."""
 
+import re
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
@@ -17,6 +18,8 @@ from stages.shared.settings.section import Count, Section, Splits, Text
 
 SMALLEST_SIDE = 32
 MAX_LABEL = 2**16 - 1
+# Pictures of a split below which its mean IoU changes with each of them.
+FEW = 10
 # One value of a stored mask's byte stands for what is ignored.
 MAX_CLASSES = 255
 
@@ -104,12 +107,22 @@ def _validation(value: Any) -> float | str:
     return _inside_root(value) if isinstance(value, str) and value else _fraction(value)
 
 
+def _group(value: Any) -> str | None:
+    """Check a regular expression."""
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"it is {shown(value)}, which is no regular expression: {error}") from None
+    return value
+
+
 # `json_schema_input_type` is what a user may write, for docs/parameters.md.
 Fraction = Annotated[float, BeforeValidator(_fraction, json_schema_input_type=Part)]
 ImageSize = Annotated[
     tuple[int, int],
     BeforeValidator(_image_size, json_schema_input_type=Side | tuple[Side, Side]),
 ]
+Group = Annotated[Text, AfterValidator(_group)] | None
 InsideRoot = Annotated[Text, AfterValidator(_inside_root)]
 
 
@@ -189,9 +202,12 @@ class FractionSplits(Splits[Fraction]):
         train: share of the pictures.
         validation: the same.
         test: the same; the three add up to 1 at most.
+        group: a regular expression; pictures in whose paths it matches the same text, such as the
+            folder of a video, are in one split. null: each picture by itself.
     """
 
     by: Literal["fraction"]
+    group: Group = None
 
     @model_validator(mode="after")
     def _at_most_everything(self) -> Self:
@@ -207,9 +223,11 @@ class NamedSplits(Section):
         train: the folder's name, or the list's path.
         validation: the same, or a share of the training pictures, drawn with `seed`.
         test: as `train`.
+        group: as for shares, where `validation` is one.
     """
 
     by: Literal["folder", "list"]
+    group: Group = None
     train: InsideRoot
     validation: Annotated[
         float | str, BeforeValidator(_validation, json_schema_input_type=Part | Text)
@@ -228,7 +246,8 @@ class FolderSource(Source):
     """Pictures and masks on disk. All paths are relative to `root`.
 
     Attributes:
-        pictures: a glob pattern, `**` for any number of folders.
+        pictures: a glob pattern, `**` for any number of folders, `{a,b}` for one of several. What
+            the pattern of the masks finds too is a mask.
         masks: a glob pattern. A mask belongs to the picture of the same stem: what stands for `*`
             in the file's name, without its extension.
         splits: which picture is in which.

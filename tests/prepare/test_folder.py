@@ -180,7 +180,7 @@ def test_a_split_by_folder_where_stems_are_repeated(tmp_path: Path):
     by_folder = {"by": "folder", "train": "train", "validation": "val", "test": "test"}
     own = settings(tmp_path, pictures="*/images/*.png", masks="*/masks/*.png", splits=by_folder)
     assert names(own, "validation") == ["val/images/x.png", "val/images/y.png"]
-    pairs = folder.pairs(own)
+    pairs, _ = folder.found(own, seed=0)
     assert len(pairs) == 6
     assert all(pair.mask == pair.picture.replace("images", "masks") for pair in pairs)
 
@@ -195,6 +195,78 @@ def test_a_split_by_list_with_a_share_for_validation(root: Path):
     assert sorted(train + validation) == [f"images/{name}.png" for name in "abcd"]
     assert len(validation) == 1
     assert test == ["images/e.png", "images/f.png"]
+
+
+def test_a_file_that_both_patterns_find_is_a_mask_where_others_are_pictures(root: Path):
+    for path in (root / "masks").iterdir():
+        path.rename(root / f"images/{path.stem}_mask.png")
+    own = settings(root, pictures="images/*.png", masks="images/*_mask.png")
+    pairs, _ = folder.found(own, seed=0)
+    assert [(pair.picture, pair.mask) for pair in pairs] == [
+        (f"images/{name}.png", f"images/{name}_mask.png") for name in "abcdefgh"
+    ]
+
+
+def test_braces_pair_the_folders_of_each_split_though_stems_are_repeated(tmp_path: Path):
+    for split in ("train", "val", "test"):
+        labelled(tmp_path / "made", "x", "y")
+        (tmp_path / "made/images").rename(tmp_path / split)
+        (tmp_path / "made/masks").rename(tmp_path / f"{split}annot")
+    own = settings(
+        tmp_path,
+        pictures="{train,val,test}/*.{png,jpg}",
+        masks="{trainannot,valannot,testannot}/*.png",
+        splits={"by": "folder", "train": "train", "validation": "val", "test": "test"},
+    )
+    pairs, parts = folder.found(own, seed=0)
+    assert len(pairs) == 6
+    for pair in pairs:
+        split, name = pair.picture.split("/")
+        assert pair.mask == f"{split}annot/{name}"
+    assert [pair.picture for pair in parts["validation"]] == ["val/x.png", "val/y.png"]
+
+
+def test_lists_from_elsewhere_name_the_masks_too(root: Path):
+    """Masks have other names, and pictures that no list names need none."""
+    for path in sorted((root / "masks").iterdir()):
+        path.rename(path.with_stem(f"truth-{path.stem}"))
+    (root / "masks/truth-h.png").unlink()
+    for split, names_of in (("train", "abc"), ("val", "de"), ("test", "fg")):
+        lines = (f"/mnt/set/images/{n}.png /mnt/set/masks/truth-{n}.png\n" for n in names_of)
+        (root / f"{split}.txt").write_text("".join(lines))
+    by_list = {"by": "list", "train": "train.txt", "validation": "val.txt", "test": "test.txt"}
+    _, parts = folder.found(settings(root, splits=by_list), seed=0)
+    assert {split: [(p.picture, p.mask) for p in part] for split, part in parts.items()} == {
+        split: [(f"images/{n}.png", f"masks/truth-{n}.png") for n in names_of]
+        for split, names_of in (("train", "abc"), ("validation", "de"), ("test", "fg"))
+    }
+
+
+def test_the_pictures_of_a_group_are_in_one_split(tmp_path: Path):
+    stems = [f"seq{group}/{number}" for group in range(12) for number in range(1 + group % 4)]
+    labelled(tmp_path, *stems)
+    apart = settings(tmp_path)
+    together = settings(tmp_path, splits=FRACTIONS | {"group": "seq[0-9]+"})
+
+    def groups(own: dataset_settings.FolderSource, split: str) -> set[str]:
+        return {name.split("/")[1] for name in names(own, split)}
+
+    assert groups(apart, "train") & groups(apart, "test")
+    parts = [groups(together, split) for split in SPLITS]
+    assert set.union(*parts) == {f"seq{group}" for group in range(12)}
+    assert sum(map(len, parts)) == 12
+    sizes = [len(names(together, split)) for split in SPLITS]
+    assert sum(sizes) == 30
+    assert sizes == pytest.approx([15, 7.5, 7.5], abs=3)
+
+
+def test_check_decodes_a_few_of_each_split_and_tells_of_small_ones(root: Path, capsys):
+    folder.check(settings(root))
+    assert "note: validation has 2 pictures; its measures say little" in capsys.readouterr().out
+    own = settings(root, classes={0: "ground", 2: "dog"})
+    with pytest.raises(UserError, match=r"images/.\.png: the mask holds labels without a class: 1"):
+        folder.check(own)
+    folder.check(settings(root, classes={0: "ground", 2: "dog"}, bad_pictures="skip"))
 
 
 def test_names_with_spaces_and_any_letters(tmp_path: Path):
@@ -214,7 +286,8 @@ def test_names_with_spaces_and_any_letters(tmp_path: Path):
 def test_a_suffix_in_the_pattern_is_no_part_of_the_stem(root: Path):
     for path in (root / "masks").iterdir():
         path.rename(path.with_name(f"{path.stem}_mask.png"))
-    assert len(folder.pairs(settings(root, masks="masks/*_mask.*"))) == 8
+    pairs, _ = folder.found(settings(root, masks="masks/*_mask.*"), seed=0)
+    assert len(pairs) == 8
 
 
 def test_hidden_files_are_passed_over_and_linked_folders_are_not(root: Path, tmp_path_factory):
@@ -223,8 +296,9 @@ def test_hidden_files_are_passed_over_and_linked_folders_are_not(root: Path, tmp
     (root / "images/more").symlink_to(elsewhere / "images")
     (root / "masks/more").symlink_to(elsewhere / "masks")
     (root / "images/._a.png").write_bytes(b"what macOS leaves in archives")
-    assert [pair.picture for pair in folder.pairs(settings(root))][-1] == "images/more/z.png"
-    assert len(folder.pairs(settings(root))) == 9
+    pairs, _ = folder.found(settings(root), seed=0)
+    assert pairs[-1].picture == "images/more/z.png"
+    assert len(pairs) == 9
 
 
 @pytest.mark.parametrize("drawn_on", ["what a viewer shows", "the pixels as stored"])
@@ -273,8 +347,8 @@ MISTAKES = {
     "a mask without a picture": (remove("images/c.png"), {}, r"no picture for masks/c\.png; look"),
     "masks that both patterns find": (
         lambda root: None,
-        {"pictures": "*/*.png", "bad_pictures": "skip"},
-        r"both match masks/a\.png, .* and 3 more; narrow '\*/\*\.png', so that each file is a",
+        {"pictures": "*/*.png", "masks": "*/*.png", "bad_pictures": "skip"},
+        r"both match images/a\.png, .* and 11 more; narrow '\*/\*\.png', so that each file is a",
     ),
     "no stem in common": (
         lambda root: [p.rename(p.with_stem(f"m{p.stem}")) for p in (root / "masks").iterdir()],

@@ -1,0 +1,193 @@
+"""New: from a folder of pictures and masks to params.yaml. Not a stage; run by hand.
+
+    python -m commands.new DATA
+
+Looks at the folder, writes params.yaml with the variants of profiles/folder.yaml, puts the folder
+under DVC, and removes the reports and the lock file of what the project held before. Says what it
+found and what it took for granted.
+"""
+
+import argparse
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from commands.new import contents, params
+from commands.new.classes import Classes, classes
+from commands.new.layout import Group, Layout, layout, shown
+from commands.new.splitting import Splitting, splitting
+from commands.programs import run
+from stages.prepare.settings import FEW, FolderSource
+from stages.prepare.sources import folder
+from stages.shared.runtime.errors import UserError
+from stages.shared.runtime.paths import REPORTS_DIR
+
+PROFILE, PARAMS, LOCK = Path("profiles/folder.yaml"), Path("params.yaml"), Path("dvc.lock")
+# In reports/, what is of the project and not of its data.
+KEPT = (".gitignore", "vega")
+# Classes, and groups that are left out, that are shown one by one.
+MOST_SHOWN = 12
+# Masks of a group that are looked at for any class.
+OF_NOTHING = 20
+
+
+def main() -> None:
+    """Read the command line, look, write, and say what to do next.
+
+    Raises:
+        UserError: the folder has no pictures with masks, or the project has changes that Git does
+            not have.
+    """
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path, help="folder of the pictures and masks")
+    parser.add_argument("--force", action="store_true", help="also over changes not in Git")
+    options = parser.parse_args()
+    root = inside(options.data)
+    if not options.force:
+        require_committed()
+    dataset, doubts = described(root)
+    settings = FolderSource.model_validate(dataset)
+    _, parts = folder.found(settings, seed=0)
+    counts = {split: len(pairs) for split, pairs in parts.items()}
+    print(", ".join(f"{split}: {count:,} pictures" for split, count in counts.items()))
+    doubts += [
+        f"{split} has {count} pictures: too few to measure anything"
+        for split, count in counts.items()
+        if count < FEW
+    ]
+    title = f"Written by `make new DATA={root}`; profiles/folder.yaml explains each setting."
+    PARAMS.write_text(params.written(params.read(PROFILE), dataset, title), encoding="utf-8")
+    forget()
+    track(root)
+    for doubt in doubts:
+        print(f"look at: {doubt}")
+    print(
+        "new: params.yaml is written; look it over, then `dvc repro prepare` and "
+        "reports/dataset/index.html, then `dvc repro`"
+    )
+
+
+def inside(data: Path) -> Path:
+    """The folder, relative to the project if it lies in it.
+
+    Raises:
+        UserError: it is no folder, or the project lies in it.
+    """
+    if not data.is_dir():
+        raise UserError(f"{data} is not a folder; give the one that the pictures and masks are in")
+    path, project = data.resolve(), Path.cwd().resolve()
+    if project.is_relative_to(path):
+        raise UserError(
+            f"{data} holds this project; give the folder of the pictures and masks alone"
+        )
+    return path.relative_to(project) if path.is_relative_to(project) else path
+
+
+def require_committed() -> None:
+    """Fail if Git does not have what is about to be written over.
+
+    Raises:
+        UserError: names it.
+    """
+    command = ["git", "status", "--porcelain", "--", str(PARAMS), str(LOCK), str(REPORTS_DIR)]
+    changed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    if changed:
+        files = ", ".join(line[3:] for line in changed.splitlines()[:3])
+        raise UserError(
+            f"Git does not have the changes of {files}, which would be lost; commit them, or run "
+            "again with --force"
+        )
+
+
+def described(root: Path) -> tuple[dict[str, Any], list[str]]:
+    """The section `dataset` for a folder, and what should be looked at."""
+    found = layout(root)
+    values = contents.values([root / mask for _, mask in found.pairs])
+    named = classes(root, [mask for _, mask in found.pairs], found.kind, values)
+    hollow = [pair for pair in found.family if of_nothing(root, pair[1], named)]
+    found = found.without(hollow)
+    split = splitting(root, found.pairs)
+    size, fit = params.image_size(
+        list(contents.sizes(contents.sample([root / p for p, _ in found.pairs], 200)))
+    )
+    say(root, found, values, named, split, size, fit)
+    bare = found.bare if split.settings["by"] != "list" else 0
+    dataset: dict[str, Any] = {
+        "source": "folder",
+        "root": root.as_posix(),
+        **dict(zip(("pictures", "masks"), found.patterns, strict=True)),
+        "splits": split.settings,
+        "classes": named.names,
+        "ignore": named.ignore,
+        "image_size": size,
+        "fit": fit,
+        "shard_size": 512,
+        "bad_pictures": "skip" if bare else "stop",
+    }
+    doubts = [*filter(None, [split.doubt]), *named.doubts]
+    doubts += [f"the masks in {masks.folder}/ hold no class; it is left out" for _, masks in hollow]
+    doubts += [f"{mask} does not decode" for mask in values.broken[:3]]
+    if bare:
+        doubts.append(f"{bare:,} pictures have no mask; they are left out (bad_pictures: skip)")
+    if values.read < values.of:
+        doubts.append(f"{values.read:,} of {values.of:,} masks were read for their classes")
+    return dataset, doubts
+
+
+def of_nothing(root: Path, masks: Group, named: Classes) -> bool:
+    """Whether nothing but what is ignored stands in some of the masks of a group: where a
+    benchmark keeps those of its test pictures to itself."""
+    taken = contents.sample([root / file for file in masks.files.values()], OF_NOTHING)
+    found = contents.values(taken).pixels
+    return masks.kind is contents.Kind.LABELS and found.keys() <= set(named.ignore)
+
+
+def say(
+    root: Path,
+    found: Layout,
+    values: contents.Values,
+    named: Classes,
+    split: Splitting,
+    size: object,
+    fit: str,
+) -> None:
+    """What was found, line by line."""
+    print(f"{root}/: {len(found.pairs):,} pictures with masks")
+    pictures, masks = found.patterns
+    print(f"pictures: {pictures}")
+    print(f"masks: {masks} ({found.kind.value})")
+    for group in found.left[:MOST_SHOWN]:
+        print(f"left out: {shown(group)}")
+    if len(found.left) > MOST_SHOWN:
+        print(f"left out: {len(found.left) - MOST_SHOWN} more groups of images")
+    print(f"classes: {len(set(named.names.values()))}, {named.said}")
+    total = sum(values.pixels.values())
+    for label, pixels in list(values.pixels.items())[:MOST_SHOWN]:
+        value = f"#{label:06x}" if found.kind is contents.Kind.COLOURS else label
+        name = named.names.get(value, "ignored")
+        print(
+            f"  {value}: {name}, {pixels / total:.2%} of the pixels, in "
+            f"{values.masks[label]:,} masks"
+        )
+    if len(values.pixels) > MOST_SHOWN:
+        print(f"  and {len(values.pixels) - MOST_SHOWN} more")
+    print(f"splits: {split.said}")
+    print(f"image_size: {size}, fit: {fit}")
+
+
+def forget() -> None:
+    """Remove the reports and the lock file of what the project held before; Git has them."""
+    for path in REPORTS_DIR.iterdir():
+        if path.name not in KEPT:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    LOCK.unlink(missing_ok=True)
+
+
+def track(root: Path) -> None:
+    """Put the folder under DVC, if it lies in the project."""
+    if root.is_absolute():
+        print(f"note: {root} lies outside of the project: DVC watches it, and does not store it")
+    else:
+        run("dvc", "add", "--quiet", root.as_posix())
+        print(f"dvc: {root}.dvc tracks the folder; commit it with params.yaml")

@@ -1,0 +1,173 @@
+"""Source `folder`: pictures and masks on disk, found by glob patterns and matched by stem.
+
+    patterns -> lists of the splits -> pairs (picture, mask) -> splits -> examples
+
+Errors that concern the whole folder are reported before the first picture is decoded.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stages.prepare.decoding import Decoded, Example, Labels, decode_pair
+from stages.prepare.settings import FEW, MAX_CLASSES, FolderSource, has_colours
+from stages.prepare.sources.folder.lists import lines, lists
+from stages.prepare.sources.folder.pairs import Pair, pairs
+from stages.prepare.sources.folder.patterns import listed, matched
+from stages.prepare.sources.folder.splits import splits
+from stages.shared.formats.pictures import BadPictureError
+from stages.shared.runtime.console import counted
+from stages.shared.runtime.errors import UserError
+
+Decoding = Callable[[], Decoded]
+# Pictures of each split that `check` decodes.
+TRIED = 4
+
+
+def labels(settings: FolderSource) -> Labels:
+    """What stands in the masks.
+
+    Raises:
+        UserError: the text file of class names is missing, or has too few or too many.
+    """
+    names: dict[Any, str | None] = {}
+    if isinstance(settings.classes, str):
+        path = Path(settings.root, settings.classes)
+        given = lines(settings, settings.classes, "dataset.classes")
+        if empty := sorted(set(range(1, len(given) + 1)) - set(given)):
+            raise UserError(
+                f"{path}: line {empty[0]} is empty; it should name label {empty[0] - 1}"
+            )
+        if not 2 <= (count := len(set(given.values()))) <= MAX_CLASSES:
+            raise UserError(
+                f"{path} names {count} classes, one a line; it should name 2 to {MAX_CLASSES}"
+            )
+        names |= {number - 1: name for number, name in given.items()}
+    else:
+        names |= settings.classes
+    names |= dict.fromkeys(settings.ignore)
+    if not has_colours(settings):
+        return Labels(names)
+    return Labels({int(colour[1:], 16): name for colour, name in names.items()}, colours=True)
+
+
+def check(settings: FolderSource) -> None:
+    """Find the mistakes that show before all is decoded; tell of splits that measure little.
+
+    Raises:
+        UserError: as `examples`; or one of a few pictures of each split can't be used.
+    """
+    _, parts = found(settings, seed=0)
+    for split, part in parts.items():
+        if len(part) < FEW:
+            print(f"note: {split} has {counted(len(part), 'picture')}; its measures say little")
+        if settings.bad_pictures == "stop":
+            require_usable(settings, part[:: max(1, len(part) // TRIED)][:TRIED])
+
+
+def require_usable(settings: FolderSource, part: Sequence[Pair]) -> None:
+    """Decode some pairs, as `prepare` would seconds later.
+
+    Raises:
+        UserError: names a picture that can't be used.
+    """
+    root, table = Path(settings.root), labels(settings)
+    for pair in part:
+        try:
+            table.indices(Decode(root, pair, table.colours)().mask)
+        except BadPictureError as error:
+            raise UserError(
+                f"{pair.picture}: {error} (its mask is {pair.mask}); mend it, or set "
+                "dataset.bad_pictures to skip"
+            ) from None
+
+
+def files(settings: FolderSource) -> Iterator[Path]:
+    """The files that the pictures, masks, lists and names of classes come from."""
+    for folder, _, names in os.walk(settings.root, followlinks=True):
+        yield from (Path(folder, name) for name in names)
+
+
+def examples(settings: FolderSource, seed: int) -> dict[str, list[Example]]:
+    """The pictures of each split, sorted by path, still encoded.
+
+    Args:
+        settings: of the data set.
+        seed: draws the pictures of a split that is given as a share.
+
+    Raises:
+        UserError: names the pattern that matches nothing, the files that both match or that have no
+            partner, the pictures in two splits or in none, a link that leads nowhere, or a folder
+            that can't be read.
+    """
+    root, colours = Path(settings.root), has_colours(settings)
+    every, parts = found(settings, seed, note=print)
+    if unused := set(every).difference(*parts.values()):
+        print(f"note: in no split: {listed(sorted(pair.picture for pair in unused))}")
+    return {
+        split: [Example(p.picture, Decode(root, p, colours), p.mask) for p in part]
+        for split, part in parts.items()
+    }
+
+
+def found(
+    settings: FolderSource, seed: int, note: Callable[[str], object] = lambda text: None
+) -> tuple[list[Pair], dict[str, list[Pair]]]:
+    """All pairs, and those of each split.
+
+    Raises:
+        UserError: as `examples`.
+    """
+    pictures, masks = matched(settings)
+    by_list = settings.splits.by == "list"
+    listed_ones = lists(settings, pictures, masks) if by_list else {}
+    every = pairs(settings, pictures, masks, listed_ones, note)
+    return every, splits(settings, every, listed_ones, seed)
+
+
+class Decode:
+    """Reads and decodes a pair. Pickled, for another machine, it takes the files' content along.
+
+    Args:
+        root: of the paths.
+        pair: of files.
+        colours: the mask's colours are its labels.
+    """
+
+    def __init__(self, root: Path, pair: Pair, colours: bool) -> None:
+        self.root, self.pair, self.colours = root, pair, colours
+
+    def __call__(self) -> Decoded:
+        return _from_contents(*self._contents())()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        try:
+            return _from_contents, self._contents()
+        except BadPictureError as error:
+            return _refused, (str(error),)
+
+    def _contents(self) -> tuple[bytes, bytes, bool]:
+        picture, mask = self.pair
+        if mask is None:
+            raise BadPictureError("it has no mask")
+        return _content(self.root / picture), _content(self.root / mask), self.colours
+
+
+def _from_contents(picture: bytes, mask: bytes, colours: bool) -> Decoding:
+    return partial(decode_pair, picture, mask, colours=colours, turn=True)
+
+
+def _refused(reason: str) -> Decoding:
+    def decode() -> Decoded:
+        raise BadPictureError(reason)
+
+    return decode
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadPictureError(f"{path} can't be read: {error.strerror}") from None

@@ -1,0 +1,94 @@
+"""Text files in a folder: lists of the pictures of a split, and names of classes."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from stages.prepare.settings import FolderSource
+from stages.prepare.sources.folder.patterns import Found, normal
+from stages.shared.runtime.errors import UserError
+from stages.shared.settings.section import SPLITS
+
+
+class Listed(NamedTuple):
+    """A line of a list: a picture, and its mask where the line names one."""
+
+    picture: str
+    mask: str | None
+
+
+def lists(settings: FolderSource, pictures: Found, masks: Found) -> dict[str, list[Listed]]:
+    """What the lists of the splits name, a line each, the first time that each is named.
+
+    A line begins with a picture's path, file name or stem. The path may have more folders in front,
+    as lists that were written elsewhere do. After a space, it may go on with the path of the mask;
+    other columns are passed over. Lines that begin with # are comments.
+
+    Raises:
+        UserError: a list can't be read or is empty; a line names no picture, several pictures, or a
+            picture of another split.
+    """
+    called, called_masks = names(pictures), names(masks)
+    parts: dict[str, list[Listed]] = {}
+    split_of: dict[str, str] = {}
+    for split, file in named(settings).items():
+        found: dict[str, Listed] = {}
+        for number, line in lines(settings, file, f"dataset.splits.{split}").items():
+            if line.startswith("#"):
+                continue
+            whole, (first, *more) = meant(called, line), line.split()
+            files = whole or meant(called, first)
+            if len(files) != 1:
+                problem = "matches several pictures" if files else "matches no picture"
+                raise UserError(
+                    f"{Path(settings.root, file)}, line {number}: {line!r} {problem} of "
+                    f"{settings.pictures}"
+                )
+            (picture,) = files
+            if (other := split_of.setdefault(picture, split)) != split:
+                raise UserError(f"{picture} is listed for two splits, {other} and {split}")
+            mask = meant(called_masks, more[0]) if more and not whole else set()
+            found.setdefault(picture, Listed(picture, min(mask) if len(mask) == 1 else None))
+        if not found:
+            raise UserError(f"{Path(settings.root, file)} lists no picture")
+        parts[split] = list(found.values())
+    return parts
+
+
+def named(settings: FolderSource) -> dict[str, str]:
+    """The splits that have a list, or a folder, of their own."""
+    names = {split: getattr(settings.splits, split) for split in SPLITS}
+    return {split: name for split, name in names.items() if isinstance(name, str)}
+
+
+def lines(settings: FolderSource, file: str, key: str) -> dict[int, str]:
+    """The lines of a text file in the root by number, from 1, without the empty ones.
+
+    Raises:
+        UserError: the file can't be read.
+    """
+    path = Path(settings.root, file)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UserError(f"params.yaml: {key} is {path}, which can't be read: {reason}") from None
+    numbered = enumerate(text.splitlines(), start=1)
+    return {number: normal(line.strip()) for number, line in numbered if line.strip()}
+
+
+def names(files: Iterable[str]) -> dict[str, set[str]]:
+    """What files may be called in a list: by path or file name, with or without extension."""
+    called: dict[str, set[str]] = {}
+    for file in files:
+        path = PurePosixPath(normal(file))
+        for name in (path, path.with_suffix(""), path.name, path.stem):
+            called.setdefault(str(name), set()).add(file)
+    return called
+
+
+def meant(called: Mapping[str, set[str]], name: str) -> set[str]:
+    """The files that a name means: as it is, or without some of the folders that it begins with."""
+    parts = PurePosixPath(name).parts
+    ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
+    return next((called[end] for end in (name, *ends) if end in called), set())
