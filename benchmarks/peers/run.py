@@ -100,8 +100,10 @@ def earlier(path: Path, wanted: dict[str, Any]) -> list[Run]:
     if not path.exists():
         return []
     results = json.loads(path.read_text())
-    runs = (Run(**run) for run in results["runs"])
-    return [run for run in runs if results["made_from"].get(run.of) == wanted[run.of]]
+    runs = [Run(**run) for run in results["runs"]]
+    kept = [run for run in runs if results["made_from"].get(run.of) == wanted[run.of]]
+    print(f"{len(kept)} of the {len(runs)} runs in {path} are kept")
+    return kept
 
 
 def write(runs: list[Run], params: dict[str, Any], dataset: Dataset, out: Path) -> None:

@@ -10,6 +10,8 @@ import yaml
 
 from commands.new.contents import BORDER, Kind, Values
 
+# Labels of which 255 beside is what is ignored, and more classes than most masks have.
+LARGEST_LABEL, MANY = 100, 50
 PUBLISHED_FILE = Path(__file__).with_name("published.yaml")
 NAME_FILES = (
     "classes.txt",
@@ -62,30 +64,32 @@ def classes(root: Path, masks: Sequence[str], kind: Kind, found: Values) -> Clas
     """Of masks in which these values stand."""
     if kind is Kind.COLOURS:
         return _colours(root, found)
-    labels = list(found.pixels)
-    for title, published in PUBLISHED.items():
-        known = published.names.keys() | published.ignored
-        if any(published.called in mask for mask in masks) and known >= set(labels):
-            ignored = sorted(published.ignored & set(labels))
-            named = {k: name for k, name in published.names.items() if k not in ignored}
-            return Classes(named, ignored, f"those of {title}", [])
-    ignore, why = _ignored(found)
-    kept = [label for label in labels if label not in ignore]
+    ignore, doubts = _ignored(found)
+    kept = [label for label in found.pixels if label not in ignore]
     names, where = _from_file(root, kept)
     if names:
-        unnamed_zero = 0 in kept and 0 not in names
-        return Classes(names, ignore + [0] * unnamed_zero, f"names from {where}", why)
+        named = {label: name for label, name in names.items() if label not in ignore}
+        # A table that begins at 1 leaves 0 for what has no class.
+        return Classes(named, ignore + [0] * (0 in kept and 0 not in named), where, doubts)
+    for title, published in PUBLISHED.items():
+        known = published.names.keys() | published.ignored
+        if any(published.called in mask for mask in masks) and known >= found.pixels.keys():
+            ignored = sorted(published.ignored & found.pixels.keys())
+            doubt = f"the labels are taken for those of {title}: the masks' folders are called so"
+            return Classes(dict(published.names), ignored, f"of {title}", [doubt])
     if len(kept) == 2:
         named = {kept[0]: "background", kept[1]: "object"}
-        return Classes(named, ignore, "no names found", why)
-    doubt = "no file has names for the classes; they are called after their labels"
-    return Classes({label: f"class {label}" for label in kept}, ignore, "no names", [*why, doubt])
+        return Classes(named, ignore, "without names", doubts)
+    if len(kept) > MANY:
+        doubts.append(f"{len(kept)} labels are many: masks of objects, or smoothed ones, have more")
+    doubts.append("no file has names for the classes; they are called after their labels")
+    return Classes({label: f"class {label}" for label in kept}, ignore, "without names", doubts)
 
 
 def _ignored(found: Values) -> tuple[list[int], list[str]]:
     """The labels that are no class: 255 beside others, and what lies at borders alone."""
     labels, total = list(found.pixels), sum(found.pixels.values())
-    if 255 in labels and len(labels) > 2 and labels[-2] < 250:
+    if 255 in labels and len(labels) > 2 and labels[-2] <= LARGEST_LABEL:
         return [255], ["255 is taken for what is ignored"]
     thin = [
         label
@@ -100,16 +104,16 @@ def _colours(root: Path, found: Values) -> Classes:
     names, where = _colour_names(root)
     colours = [f"#{value:06x}" for value in found.pixels]
     if names and set(colours) <= set(names):
-        return Classes(names, [], f"names from {where}", [])
+        return Classes(names, [], where, [])
     doubts = ["no file has names for the colours; they are called after them"]
     if len(colours) == 2:
         called = dict(zip(colours, ("background", "object"), strict=True))
-        return Classes(called, [], "no names found", [])
+        return Classes(called, [], "without names", [])
     white = ["#ffffff"] if found.borders.get(0xFFFFFF, 0) > BORDER and len(colours) > 2 else []
     if white:
         doubts.append("#ffffff lies between the others alone: it is ignored")
     kept = [colour for colour in colours if colour not in white]
-    return Classes({colour: f"colour {colour}" for colour in kept}, white, "no names", doubts)
+    return Classes({colour: f"colour {colour}" for colour in kept}, white, "without names", doubts)
 
 
 def _name_files(root: Path) -> list[Path]:
@@ -119,46 +123,66 @@ def _name_files(root: Path) -> list[Path]:
     return sorted(found, key=lambda path: (len(path.parts), path))
 
 
-def _rows(path: Path) -> list[list[str]]:
-    """The cells of a text file's lines: at commas, at tabs, else at spaces."""
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file that say something; none if it can't be read."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return []
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    separator = next((mark for mark in (",", "\t") if all(mark in line for line in lines)), None)
-    if separator:
-        return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
-    return [line.split() for line in lines]
+    return [line.strip() for line in text.splitlines() if re.match(r"\s*[^#\s]", line)]
 
 
 def _from_file(root: Path, labels: Sequence[int]) -> tuple[dict[int, str], str]:
-    """Names by label, from the first file that has one for each label but 0, and its path."""
+    """Names by label, from the first file that has one for each label but 0, and where it is."""
     for path in _name_files(root):
-        rows = _rows(path)
-        numbered = {
-            int(row[0].rstrip(":")): re.split("[;,]", row[-1])[0] if "\t" else row[-1]
-            for row in rows
-            if len(row) > 1 and re.fullmatch(r"\d+:?", row[0])
-        }
-        if not numbered:
-            lines = [" ".join(row) for row in rows]
-            first = 1 if labels and labels[0] > 0 and labels[-1] == len(lines) else 0
-            numbered = dict(enumerate(lines, first))
+        lines = _lines(path)
+        numbered = _table(lines) or _numbered(lines) or _one_a_line(lines, labels)
         if set(labels) - {0} <= numbered.keys() and len(set(numbered.values())) > 1:
-            return numbered, path.relative_to(root).as_posix()
+            return numbered, f"named in {path.relative_to(root).as_posix()}"
     return {}, ""
 
 
+def _table(lines: Sequence[str]) -> dict[int, str]:
+    """Names of a table with commas or tabs, by its first column of whole numbers."""
+    separator = next((mark for mark in ("\t", ",") if all(mark in line for line in lines)), None)
+    if not separator:
+        return {}
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
+    # The first row may have titles.
+    for body in (rows, rows[1:]):
+        columns = list(zip(*body, strict=False))
+        number = next((c for c in columns if all(re.fullmatch(r"\d+", cell) for cell in c)), ())
+        words = [c for c in columns if not any(re.fullmatch(r"[\d.]*", cell) for cell in c)]
+        if words and len(set(number)) == len(number) > 0:
+            # A name may go on with others: wall, partition.
+            return {int(n): re.split("[;,]", w)[0] for n, w in zip(number, words[-1], strict=True)}
+    return {}
+
+
+def _numbered(lines: Sequence[str]) -> dict[int, str]:
+    """Names that each come after a number, such as `3: car` or `3 car`."""
+    found = [re.fullmatch(r"(\d+)[\s:]+([^\d\s].*)", line) for line in lines]
+    return {int(match[1]): match[2] for match in found if match} if all(found) else {}
+
+
+def _one_a_line(lines: Sequence[str], labels: Sequence[int]) -> dict[int, str]:
+    """A name on each line, from label 0; from 1, if there is none for 0 and one for the last."""
+    if any(re.search(r"^\d|[,\t]", line) for line in lines):
+        return {}
+    first = 1 if labels and labels[0] > 0 and labels[-1] == len(lines) else 0
+    return dict(enumerate(lines, first))
+
+
 def _colour_names(root: Path) -> tuple[dict[str, str], str]:
-    """Names by colour, from the first file that has rows of a name and three numbers."""
+    """Names by colour, from the first file with lines of a name and three numbers."""
     for path in _name_files(root):
         named = {}
-        for row in _rows(path):
-            numbers = [int(cell) for cell in row if re.fullmatch(r"\d{1,3}", cell)]
-            words = [cell for cell in row if not re.fullmatch(r"\d+", cell)]
+        for line in _lines(path):
+            cells = re.split(r"[,;:\s]+", line)
+            numbers = [int(cell) for cell in cells if re.fullmatch(r"\d{1,3}", cell)]
+            words = " ".join(cell for cell in cells if not re.fullmatch(r"\d*", cell))
             if len(numbers) == 3 and words and max(numbers) < 256:
-                named["#{:02x}{:02x}{:02x}".format(*numbers)] = " ".join(words)
+                named["#{:02x}{:02x}{:02x}".format(*numbers)] = words
         if len(named) > 1:
-            return named, path.relative_to(root).as_posix()
+            return named, f"named in {path.relative_to(root).as_posix()}"
     return {}, ""

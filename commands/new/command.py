@@ -10,6 +10,7 @@ found and what it took for granted.
 import argparse
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ from commands.new.classes import Classes, classes
 from commands.new.layout import Group, Layout, layout, shown
 from commands.new.splitting import Splitting, splitting
 from commands.programs import run
+from stages.prepare.folder.patterns import matched
 from stages.prepare.settings import FEW, FolderSource
 from stages.prepare.sources import folder
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import REPORTS_DIR
+from stages.shared.settings.mistakes import validate
 
 PROFILE, PARAMS, LOCK = Path("profiles/folder.yaml"), Path("params.yaml"), Path("dvc.lock")
 # In reports/, what is of the project and not of its data.
+BY_HAND = "set it by hand, as profiles/folder.yaml explains"
 KEPT = (".gitignore", "vega")
 # Classes, and groups that are left out, that are shown one by one.
 MOST_SHOWN = 12
@@ -47,19 +51,22 @@ def main() -> None:
     if not options.force:
         require_committed()
     dataset, doubts = described(root)
-    settings = FolderSource.model_validate(dataset)
+    settings = validate(FolderSource, dataset, ("dataset",), PARAMS)
     _, parts = folder.found(settings, seed=0)
     counts = {split: len(pairs) for split, pairs in parts.items()}
     print(", ".join(f"{split}: {count:,} pictures" for split, count in counts.items()))
+    if empty := [split for split, count in counts.items() if not count]:
+        raise UserError(f"{root}/ has no pictures for {empty[0]}; {BY_HAND}")
     doubts += [
         f"{split} has {count} pictures: too few to measure anything"
         for split, count in counts.items()
         if count < FEW
     ]
+    # First what may fail.
+    track(root)
     title = f"Written by `make new DATA={root}`; profiles/folder.yaml explains each setting."
     PARAMS.write_text(params.written(params.read(PROFILE), dataset, title), encoding="utf-8")
     forget()
-    track(root)
     for doubt in doubts:
         print(f"look at: {doubt}")
     print(
@@ -91,9 +98,14 @@ def require_committed() -> None:
         UserError: names it.
     """
     command = ["git", "status", "--porcelain", "--", str(PARAMS), str(LOCK), str(REPORTS_DIR)]
-    changed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    if changed:
-        files = ", ".join(line[3:] for line in changed.splitlines()[:3])
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(
+            "the project is in no Git repository, which would have what is removed; run again with "
+            "--force to remove it nevertheless"
+        )
+    if done.stdout:
+        files = ", ".join(line[3:] for line in done.stdout.splitlines()[:3])
         raise UserError(
             f"Git does not have the changes of {files}, which would be lost; commit them, or run "
             "again with --force"
@@ -103,7 +115,7 @@ def require_committed() -> None:
 def described(root: Path) -> tuple[dict[str, Any], list[str]]:
     """The section `dataset` for a folder, and what should be looked at."""
     found = layout(root)
-    values = contents.values([root / mask for _, mask in found.pairs])
+    values = contents.values([root / mask for _, mask in found.pairs], found.kind)
     named = classes(root, [mask for _, mask in found.pairs], found.kind, values)
     hollow = [pair for pair in found.family if of_nothing(root, pair[1], named)]
     found = found.without(hollow)
@@ -111,41 +123,73 @@ def described(root: Path) -> tuple[dict[str, Any], list[str]]:
     size, fit = params.image_size(
         list(contents.sizes(contents.sample([root / p for p, _ in found.pairs], 200)))
     )
-    say(root, found, values, named, split, size, fit)
-    bare = found.bare if split.settings["by"] != "list" else 0
+    patterns, spare = chosen_patterns(root, found)
+    if split.settings["by"] == "list":
+        spare = 0
+    say(root, found, patterns, values, named, split, size, fit)
     dataset: dict[str, Any] = {
         "source": "folder",
         "root": root.as_posix(),
-        **dict(zip(("pictures", "masks"), found.patterns, strict=True)),
+        **dict(zip(("pictures", "masks"), patterns, strict=True)),
         "splits": split.settings,
         "classes": named.names,
         "ignore": named.ignore,
         "image_size": size,
         "fit": fit,
         "shard_size": 512,
-        "bad_pictures": "skip" if bare else "stop",
+        "bad_pictures": "skip" if spare else "stop",
     }
     doubts = [*filter(None, [split.doubt]), *named.doubts]
     doubts += [f"the masks in {masks.folder}/ hold no class; it is left out" for _, masks in hollow]
     doubts += [f"{mask} does not decode" for mask in values.broken[:3]]
-    if bare:
-        doubts.append(f"{bare:,} pictures have no mask; they are left out (bad_pictures: skip)")
+    if spare:
+        doubts.append(
+            f"{spare:,} files that the patterns find have no partner, and are left out "
+            "(bad_pictures: skip)"
+        )
     if values.read < values.of:
         doubts.append(f"{values.read:,} of {values.of:,} masks were read for their classes")
     return dataset, doubts
+
+
+def chosen_patterns(root: Path, found: Layout) -> tuple[tuple[str, str], int]:
+    """The patterns, and how many files they find beside the pairs: as few as can be.
+
+    Raises:
+        UserError: no patterns find the pairs.
+    """
+    tried = []
+    for patterns in (found.patterns(), found.patterns(most_named=len(found.family))):
+        with suppress(UserError):
+            tried.append((len_of(root, patterns) - 2 * len(found.pairs), patterns))
+    fitting = [trial for trial in tried if trial[0] >= 0]
+    if not fitting:
+        raise UserError(f"no pattern finds the pictures and masks in {root}/ apart; {BY_HAND}")
+    spare, patterns = min(fitting)
+    return patterns, spare
+
+
+def len_of(root: Path, patterns: tuple[str, str]) -> int:
+    """How many pictures and masks two patterns find.
+
+    Raises:
+        UserError: they find none, or the same files.
+    """
+    return sum(map(len, matched(root, *patterns)))
 
 
 def of_nothing(root: Path, masks: Group, named: Classes) -> bool:
     """Whether nothing but what is ignored stands in some of the masks of a group: where a
     benchmark keeps those of its test pictures to itself."""
     taken = contents.sample([root / file for file in masks.files.values()], OF_NOTHING)
-    found = contents.values(taken).pixels
+    found = contents.values(taken, masks.kind).pixels
     return masks.kind is contents.Kind.LABELS and found.keys() <= set(named.ignore)
 
 
 def say(
     root: Path,
     found: Layout,
+    patterns: tuple[str, str],
     values: contents.Values,
     named: Classes,
     split: Splitting,
@@ -154,7 +198,7 @@ def say(
 ) -> None:
     """What was found, line by line."""
     print(f"{root}/: {len(found.pairs):,} pictures with masks")
-    pictures, masks = found.patterns
+    pictures, masks = patterns
     print(f"pictures: {pictures}")
     print(f"masks: {masks} ({found.kind.value})")
     for group in found.left[:MOST_SHOWN]:

@@ -3,13 +3,15 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from stages.shared.formats.pictures import FORMATS
+from stages.prepare import decoding
+from stages.shared.formats.pictures import FORMATS, LABELS_16_BIT, BadPictureError, open_image
 from stages.shared.runtime.ordered_map import ordered_map
 
 # A mask is flat: most pixels have the value of the one to their right. Pictures are not, even drawn
@@ -17,6 +19,10 @@ from stages.shared.runtime.ordered_map import ordered_map
 FLAT = 0.85
 # Largest number of values that a mask has; more are those of a picture, or of its gradients.
 MOST_VALUES = 256
+# Pillow's modes of masks.
+COLOURS, LABELS = ("RGB", "RGBA"), (*decoding.LABELS_8_BIT, *LABELS_16_BIT)
+# Of EXIF's orientations, those of pictures that are stored lying.
+ON_THEIR_SIDE = (5, 6, 7, 8)
 # Of masks that are read for their values; of more, so many are taken at even distances.
 MOST_READ = 2000
 # Of a class, the share of its pixels beside another class from which it is a border.
@@ -29,18 +35,6 @@ class Kind(Enum):
     PICTURE = "pictures"
     LABELS = "masks of labels"
     COLOURS = "masks of colours"
-
-
-class Seen(NamedTuple):
-    """An image file.
-
-    Attributes:
-        kind: what it is.
-        size: (height, width) in pixels.
-    """
-
-    kind: Kind
-    size: tuple[int, int]
 
 
 class Values(NamedTuple):
@@ -63,34 +57,24 @@ class Values(NamedTuple):
     broken: list[Path]
 
 
-def look(path: Path) -> Seen | None:
+def look(path: Path) -> Kind | None:
     """What an image file is; None if it is no image, or a broken one."""
     try:
-        with Image.open(path, formats=FORMATS) as opened:
-            opened.load()
-            size = opened.size[::-1]
-            return Seen(_kind(opened), size)
-    except Exception:
-        # Pillow's readers can raise any exception on a damaged file.
+        content = path.read_bytes()
+        return _kind(open_image(content, "mask"), content)
+    except (OSError, BadPictureError):
         return None
 
 
-def _kind(opened: Image.Image) -> Kind:
-    if opened.format == "JPEG" or opened.mode not in ("1", "L", "P", "I", "I;16", "RGB", "RGBA"):
+def _kind(opened: Image.Image, content: bytes) -> Kind:
+    colours = opened.mode in COLOURS
+    if opened.format == "JPEG" or not (colours or opened.mode in LABELS):
         return Kind.PICTURE
-    values = packed(opened)
-    flat = float((values[:, 1:] == values[:, :-1]).mean()) if values.shape[1] > 1 else 1.0
-    if flat < FLAT or len(np.unique(values)) > MOST_VALUES:
+    found = decoding.values(opened, content, colours)
+    flat = float((found[:, 1:] == found[:, :-1]).mean()) if found.shape[1] > 1 else 1.0
+    if flat < FLAT or len(np.unique(found)) > MOST_VALUES:
         return Kind.PICTURE
-    return Kind.COLOURS if opened.mode in ("RGB", "RGBA") else Kind.LABELS
-
-
-def packed(opened: Image.Image) -> np.ndarray:
-    """Labels, or colours as 0xRRGGBB, int32 (height, width)."""
-    if opened.mode not in ("RGB", "RGBA"):
-        return np.asarray(opened).astype(np.int32)
-    red, green, blue = np.moveaxis(np.asarray(opened.convert("RGB"), np.int32), -1, 0)
-    return red << 16 | green << 8 | blue
+    return Kind.COLOURS if colours else Kind.LABELS
 
 
 def sample(files: list[Path], most: int) -> list[Path]:
@@ -100,12 +84,14 @@ def sample(files: list[Path], most: int) -> list[Path]:
     return [files[index] for index in np.linspace(0, len(files) - 1, most).astype(int)]
 
 
-def values(files: list[Path]) -> Values:
+def values(files: list[Path], kind: Kind) -> Values:
     """What stands in masks; of very many, in a sample."""
     pixels, masks, beside = Counter[int](), Counter[int](), Counter[int]()
     broken, read = [], 0
     taken = sample(files, MOST_READ)
-    for path, found in zip(taken, ordered_map(_counted, taken), strict=True):
+    for path, found in zip(
+        taken, ordered_map(partial(_counted, kind is Kind.COLOURS), taken), strict=True
+    ):
         if found is None:
             broken.append(path)
             continue
@@ -118,12 +104,12 @@ def values(files: list[Path]) -> Values:
     return Values(dict(sorted(pixels.items())), dict(masks), borders, read, len(files), broken)
 
 
-def _counted(path: Path) -> list[tuple[int, int, int]] | None:
+def _counted(colours: bool, path: Path) -> list[tuple[int, int, int]] | None:
     """Of each label of a mask: it, its pixels, and those of them that lie beside another."""
     try:
-        with Image.open(path, formats=FORMATS) as opened:
-            labels = packed(opened)
-    except Exception:
+        content = path.read_bytes()
+        labels = decoding.values(open_image(content, "mask"), content, colours)
+    except (OSError, BadPictureError):
         return None
     beside = np.zeros(labels.shape, bool)
     for axis in (0, 1):
@@ -136,10 +122,12 @@ def _counted(path: Path) -> list[tuple[int, int, int]] | None:
 
 
 def sizes(files: Iterable[Path]) -> Iterator[tuple[int, int]]:
-    """(height, width) of pictures, by their files' heads."""
+    """(height, width) of pictures as a viewer shows them, by their files' heads."""
     for path in files:
         try:
             with Image.open(path, formats=FORMATS) as opened:
-                yield opened.size[::-1]
+                turned = opened.getexif().get(decoding.ORIENTATION, 1) in ON_THEIR_SIDE
+                yield opened.size if turned else opened.size[::-1]
         except Exception:
+            # Pillow's readers can raise any exception on a damaged file.
             continue

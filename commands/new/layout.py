@@ -1,9 +1,10 @@
 """Which files of a folder are pictures, which are their masks, and the patterns that find them."""
 
+import glob
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import SequenceMatcher
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -33,7 +34,7 @@ class Group(NamedTuple):
         folder: of them, relative to the root.
         head: what their names begin with.
         tail: what their stems end with.
-        extension: of them.
+        extensions: of them, alike but for capitals.
         files: by what stands between, relative to the root.
         kind: what they are.
     """
@@ -41,14 +42,14 @@ class Group(NamedTuple):
     folder: str
     head: str
     tail: str
-    extension: str
+    extensions: tuple[str, ...]
     files: dict[str, str]
     kind: Kind
 
     @property
-    def names(self) -> tuple[str, str, str]:
-        """What the names of its files have in common."""
-        return self.head, self.tail, self.extension
+    def names(self) -> tuple[str, str]:
+        """What the names of its files begin and end with."""
+        return self.head, self.tail
 
 
 class Layout(NamedTuple):
@@ -82,10 +83,13 @@ class Layout(NamedTuple):
         """Of the masks."""
         return self.family[0][1].kind
 
-    @property
-    def patterns(self) -> tuple[str, str]:
-        """Those that find the pictures and the masks."""
-        return _pattern(self.family, 0), _pattern(self.family, 1)
+    def patterns(self, most_named: int = MOST_NAMED) -> tuple[str, str]:
+        """Those that find the pictures and the masks.
+
+        Args:
+            most_named: folders of one level that are named one by one.
+        """
+        return _pattern(self.family, 0, most_named), _pattern(self.family, 1, most_named)
 
     def without(self, hollow: Sequence[tuple[Group, Group]]) -> "Layout":
         """What is left without some groups."""
@@ -99,45 +103,46 @@ def layout(root: Path) -> Layout:
     Raises:
         UserError: it holds no images, or no masks that belong to them.
     """
-    found = groups(root)
-    if not found:
+    whole, parts = groups(root, split=False), groups(root, split=True)
+    if not whole:
         raise UserError(f"{root}/ holds no pictures")
-    pictures = [group for group in found if group.kind is Kind.PICTURE]
-    masks = [group for group in found if group.kind is not Kind.PICTURE]
-    chosen = paired(pictures, masks) or paired(*(map(headless, g) for g in (pictures, masks)))
+    tried = [(whole, paired(whole)), (parts, paired(parts)), (parts, paired(map(headless, parts)))]
+    found, chosen = max(tried, key=lambda trial: sum(matches(*pair) for pair in trial[1]))
     if not chosen:
-        listed = "; ".join(map(shown, found))
+        listed = "; ".join(map(shown, parts))
         raise UserError(
             f"no pictures in {root}/ have masks of the same name, of one value for each class; it "
             f"holds {listed}; profiles/folder.yaml explains what can be set by hand"
         )
     family = _largest(chosen)
-    used = {(group.folder, *group.names[1:]) for pair in family for group in pair}
-    return Layout(family, [g for g in found if (g.folder, *g.names[1:]) not in used])
+    used = {file for pair in family for group in pair for file in group.files.values()}
+    return Layout(family, [group for group in found if not used & set(group.files.values())])
 
 
 def shown(group: Group) -> str:
     """A group for a message."""
-    name = f"{group.head}*{group.tail}{group.extension}"
+    name = f"{group.head}*{group.tail}{_either(group.extensions)}"
     return f"{len(group.files):,} {group.kind.value} {PurePosixPath(group.folder, name)}"
 
 
-def groups(root: Path) -> list[Group]:
-    """The image files of a folder, those that are called alike together."""
+def groups(root: Path, split: bool) -> list[Group]:
+    """The image files of each folder by extension; with `split`, those that are called alike."""
     found = []
     for folder, folders, contained in os.walk(root, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         relative = Path(folder).relative_to(root).as_posix()
-        by_extension = defaultdict(list)
+        by_extension: dict[str, dict[str, str]] = defaultdict(dict)
         for name in sorted(contained):
             if not name.startswith("."):
-                by_extension[Path(name).suffix].append(Path(name).stem)
-        for extension, stems in by_extension.items():
-            for tail, alike in _alike(stems).items():
-                names = (PurePosixPath(relative, stem + extension).as_posix() for stem in alike)
-                files = dict(zip((stem.removesuffix(tail) for stem in alike), names, strict=True))
+                path = PurePosixPath(relative, name)
+                by_extension[path.suffix.lower()][path.stem] = path.as_posix()
+        for paths in by_extension.values():
+            stems = list(paths)
+            for tail, alike in (_alike(stems) if split else {"": stems}).items():
+                files = {stem.removesuffix(tail): paths[stem] for stem in alike}
+                extensions = dict.fromkeys(PurePosixPath(file).suffix for file in files.values())
                 if kind := _kind([root / file for file in files.values()]):
-                    found.append(Group(relative, "", tail, extension, files, kind))
+                    found.append(Group(relative, "", tail, tuple(extensions), files, kind))
     return found
 
 
@@ -154,7 +159,7 @@ def _alike(stems: Sequence[str]) -> dict[str, list[str]]:
 
 def _kind(files: list[Path]) -> Kind | None:
     """What most of some files are; None if they are no images."""
-    kinds = Counter(seen.kind for path in sample(files, LOOKED_AT) if (seen := look(path)))
+    kinds = Counter(kind for path in sample(files, LOOKED_AT) if (kind := look(path)))
     return kinds.most_common(1)[0][0] if kinds else None
 
 
@@ -166,28 +171,49 @@ def headless(group: Group) -> Group:
     return group._replace(head=head, files=files)
 
 
-def paired(pictures: Iterable[Group], masks: Iterable[Group]) -> list[tuple[Group, Group]]:
-    """The groups of pictures that have masks, and these."""
-    every = list(masks)
-    return [(group, mask) for group in pictures if (mask := mask_of(group, every))]
+def paired(found: Iterable[Group]) -> list[tuple[Group, Group]]:
+    """The groups of pictures that have masks, and these; no mask is that of two pictures."""
+    every = list(found)
+    masks = [group for group in every if group.kind is not Kind.PICTURE]
+    pairs = [
+        (group, mask)
+        for group in every
+        if group.kind is Kind.PICTURE and (mask := mask_of(group, masks))
+    ]
+    taken: set[str] = set()
+    chosen = []
+    for group, mask in sorted(pairs, key=lambda pair: likeness(*pair), reverse=True):
+        wanted = {mask.files[key] for key in group.files.keys() & mask.files.keys()}
+        if not wanted & taken:
+            taken |= wanted
+            chosen.append((group, mask))
+    return sorted(chosen, key=lambda pair: pair[0].folder)
+
+
+def matches(group: Group, mask: Group) -> int:
+    """How many pictures of a group have a mask in another."""
+    return len(group.files.keys() & mask.files.keys())
+
+
+def likeness(group: Group, mask: Group) -> float:
+    """How alike the folders of two groups are called, 0 to 1."""
+    return SequenceMatcher(None, group.folder, mask.folder).ratio()
 
 
 def mask_of(group: Group, masks: Iterable[Group]) -> Group | None:
     """The masks that belong to a group of pictures best."""
 
     def fitness(mask: Group) -> tuple[float, ...]:
-        share = len(group.files.keys() & mask.files.keys()) / len(group.files)
         where = f"{mask.folder} {mask.tail}"
         return (
-            round(share, 1),
             mask.kind is Kind.LABELS,
             not NOT_OF_CLASSES.search(where),
             bool(PREFERRED.search(where)),
-            SequenceMatcher(None, group.folder, mask.folder).ratio(),
+            likeness(group, mask),
+            matches(group, mask),
         )
 
-    fitting = [mask for mask in masks if group.files.keys() & mask.files.keys()]
-    return max(fitting, key=fitness, default=None)
+    return max((mask for mask in masks if matches(group, mask)), key=fitness, default=None)
 
 
 def _largest(pairs: Sequence[tuple[Group, Group]]) -> list[tuple[Group, Group]]:
@@ -198,15 +224,15 @@ def _largest(pairs: Sequence[tuple[Group, Group]]) -> list[tuple[Group, Group]]:
     return max(families.values(), key=lambda family: sum(len(g.files) for g, _ in family))
 
 
-def _pattern(family: Sequence[tuple[Group, Group]], side: int) -> str:
+def _pattern(family: Sequence[tuple[Group, Group]], side: int, most_named: int) -> str:
     """The pattern of the pictures (side 0), or of the masks (1)."""
-    folders = _folders([pair[side].folder for pair in family])
-    head, tail, _ = family[0][side].names
-    extensions = _either(dict.fromkeys(pair[side].extension for pair in family))
+    folders = _folders([glob.escape(pair[side].folder) for pair in family], most_named)
+    head, tail = family[0][side].names
+    extensions = _either(dict.fromkeys(e for pair in family for e in pair[side].extensions))
     return PurePosixPath(folders, f"{head}*{tail}{extensions}").as_posix()
 
 
-def _folders(folders: Sequence[str]) -> str:
+def _folders(folders: Sequence[str], most_named: int) -> str:
     """A pattern of folders: named one by one if they are few, in the order in which they come."""
     parts = [PurePosixPath(folder).parts for folder in folders]
     if len({len(part) for part in parts}) > 1:
@@ -214,8 +240,13 @@ def _folders(folders: Sequence[str]) -> str:
         return PurePosixPath(*(level[0] for level in levels), "**").as_posix()
     named = (dict.fromkeys(level) for level in zip(*parts, strict=True))
     return PurePosixPath(
-        *(_either(level) if len(level) <= MOST_NAMED else "*" for level in named)
+        *(_either(level) if nameable(level, most_named) else "*" for level in named)
     ).as_posix()
+
+
+def nameable(level: Collection[str], most_named: int) -> bool:
+    """Whether folders can be named one by one."""
+    return len(level) == 1 or (len(level) <= most_named and not re.search(r"[{},]", "".join(level)))
 
 
 def _either(names: Iterable[str]) -> str:

@@ -2,21 +2,26 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from stages.prepare.sources.folder.lists import meant, names
+from stages.prepare.folder.lists import columns, meant, names
+from stages.prepare.folder.patterns import MOST_LISTED
 
-# What a part of a data set is called, by what it is for; the first letters decide.
-ROLES = {"train": "train", "val": "validation", "dev": "validation", "test": "test"}
+# What the folder or the list of a split is called.
+ROLES = {
+    "train": re.compile("train(ing|val)?"),
+    "validation": re.compile("val(id|idation)?|dev"),
+    "test": re.compile("test(ing)?"),
+}
+# What else stands in the names of lists.
+OF_LISTS = re.compile(r"[_.-]?(list|files|ids|images|set|split)s?$")
 LISTS = (".txt", ".lst", ".csv")
-# Of the lines of a list, the share that names pictures.
-NAMED = 0.9
 # Of the training pictures, what is taken for validation if nothing else is.
 VALIDATION = 0.15
 SHARES = {"train": 0.7, "validation": VALIDATION, "test": 0.15}
-# Folders below the pattern's own from which each is taken for a group of its own.
+# Number of folders of pictures from which each is taken for a group of its own.
 LEAST_GROUPS = 10
 
 
@@ -36,7 +41,8 @@ class Splitting(NamedTuple):
 
 def role(name: str) -> str | None:
     """The split that a name stands for."""
-    return next((split for begins, split in ROLES.items() if name.lower().startswith(begins)), None)
+    plain = OF_LISTS.sub("", name.lower())
+    return next((split for split, called in ROLES.items() if called.fullmatch(plain)), None)
 
 
 def splitting(root: Path, pairs: Sequence[tuple[str, str]]) -> Splitting:
@@ -50,6 +56,13 @@ def splitting(root: Path, pairs: Sequence[tuple[str, str]]) -> Splitting:
         return _named("folder", by_folder, f"folders {', '.join(by_folder.values())}")
     folders = {str(PurePosixPath(picture).parent) for picture in pictures}
     shares: dict[str, Any] = {"by": "fraction", **SHARES}
+    if passed_over := _passed_over(root, pictures):
+        return Splitting(
+            shares,
+            "shares of 0.7, 0.15 and 0.15",
+            f"{', '.join(passed_over)} may be splits, and were not understood: do they hold every "
+            "picture, each once?",
+        )
     if len(folders) < LEAST_GROUPS:
         return Splitting(
             shares,
@@ -97,7 +110,7 @@ def _lists(root: Path, pictures: Sequence[str]) -> dict[str, str]:
     by_folder: dict[Path, dict[str, str]] = defaultdict(dict)
     for path in sorted(p for p in root.rglob("*") if p.suffix in LISTS):
         split = role(path.stem)
-        if split and _names_pictures(path, called):
+        if split and _pictures(path, called):
             relative = path.relative_to(root)
             found = by_folder[relative.parent]
             # `trainval` has the pictures of both, and no list for either is needed then.
@@ -107,16 +120,30 @@ def _lists(root: Path, pictures: Sequence[str]) -> dict[str, str]:
         found
         for found in by_folder.values()
         if "train" in found and ("test" in found or "validation" in found)
+        if _apart(root, found.values(), called)
     ]
     return max(complete, key=len, default={})
 
 
-def _names_pictures(path: Path, called: dict[str, set[str]]) -> bool:
-    """Whether nearly all lines of a list name one picture each."""
+def _apart(root: Path, lists: Iterable[str], called: dict[str, set[str]]) -> bool:
+    """Whether no picture is in two lists."""
+    named = [set(_pictures(root / path, called) or ()) for path in lists]
+    return sum(map(len, named)) == len(set.union(*named))
+
+
+def _passed_over(root: Path, pictures: Sequence[str]) -> list[str]:
+    """Folders and lists that are called as splits are."""
+    folders = {part for picture in pictures for part in PurePosixPath(picture).parts[:-1]}
+    lists = {path.name for path in root.rglob("*") if path.suffix in LISTS and role(path.stem)}
+    return sorted({folder for folder in folders if role(folder)} | lists)[:MOST_LISTED]
+
+
+def _pictures(path: Path, called: dict[str, set[str]]) -> list[str] | None:
+    """The pictures that a list names; None if a line names none, or several."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
-        return False
+        return None
     lines = [line.strip() for line in text.splitlines() if re.match(r"\s*[^#\s]", line)]
-    found = sum(len(meant(called, line) or meant(called, line.split()[0])) == 1 for line in lines)
-    return bool(lines) and found >= NAMED * len(lines)
+    found = [meant(called, line) or meant(called, columns(line)[0]) for line in lines]
+    return [min(each) for each in found] if found and all(len(f) == 1 for f in found) else None

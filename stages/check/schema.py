@@ -38,7 +38,7 @@ class Params(Section):
         seed: of all random numbers: pictures of the demo, splits by fraction, initial weights,
             order of the batches, dropout, augmentation.
         precision: Keras dtype policy of the backbones; `auto`: bfloat16 or float16 where the
-            hardware is fast at it, float32 else. On a CPU, networks of depthwise convolutions are
+            hardware is fast at it, float32 else. On a CPU, EfficientNets and MobileNets are
             trained in float32.
         engine: where `prepare` and `features` make their shards: `local`, this machine, or `ray`, a
             cluster. The outputs are the same.

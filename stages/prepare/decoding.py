@@ -131,8 +131,17 @@ def decode_pair(image: bytes, mask: bytes, colours: bool = False, turn: bool = F
     if opened.size != opened_mask.size:
         sizes = ["{} x {}".format(*picture.size) for picture in (opened_mask, opened)]
         raise BadPictureError(f"the mask is {sizes[0]} pixels, its picture {sizes[1]}")
-    labels = _packed_colours(opened_mask) if colours else _labels(opened_mask, _highest(mask))
+    labels = values(opened_mask, mask, colours)
     return Decoded(rgb(opened), labels, tuple(filter(None, (jpeg, doubt))))
+
+
+def values(mask: Image.Image, content: bytes, colours: bool) -> np.ndarray:
+    """The labels of an opened mask, integer (height, width), or its colours, 0xRRGGBB.
+
+    Raises:
+        BadPictureError: it holds no labels.
+    """
+    return _packed_colours(mask) if colours else _labels(mask, _highest(content))
 
 
 def _turned(image: Image.Image, mask: Image.Image) -> tuple[Image.Image, Image.Image, str]:

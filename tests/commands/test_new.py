@@ -51,9 +51,7 @@ def test_pictures_and_masks_are_told_apart_by_content(
     made: Callable[[], Image.Image], kind: Kind, tmp_path: Path
 ):
     write(tmp_path / "a.png", made())
-    seen = contents.look(tmp_path / "a.png")
-    assert seen is not None
-    assert (seen.kind, seen.size) == (kind, (40, 56))
+    assert contents.look(tmp_path / "a.png") is kind
     (tmp_path / "b.png").write_text("no image")
     assert contents.look(tmp_path / "b.png") is None
 
@@ -64,7 +62,7 @@ def test_values_are_counted_with_the_share_at_borders(tmp_path: Path):
     write(tmp_path / "a.png", mask)
     write(tmp_path / "b.png", np.zeros((4, 6), int))
     (tmp_path / "c.png").write_text("no image")
-    found = contents.values([tmp_path / f"{name}.png" for name in "abc"])
+    found = contents.values([tmp_path / f"{name}.png" for name in "abc"], Kind.LABELS)
     assert found.pixels == {0: 44, 255: 4}
     assert found.masks == {0: 2, 255: 1}
     # Up and down, left and right of the four.
@@ -83,6 +81,113 @@ def test_values_are_counted_with_the_share_at_borders(tmp_path: Path):
 )
 def test_pictures_of_one_shape_keep_it_and_others_are_padded(sizes, expected):
     assert params.image_size(sizes) == expected
+
+
+def test_a_picture_that_exif_turns_is_as_high_as_it_is_shown(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(1).save(tmp_path / "a.jpg", exif=exif)
+    picture(1).save(tmp_path / "b.jpg")
+    assert list(contents.sizes([tmp_path / "a.jpg", tmp_path / "b.jpg"])) == [(56, 40), (40, 56)]
+
+
+# What a file of names holds, and what is read of it for the labels 0, 1 and 2.
+NAME_FILES = {
+    "a name a line": ("sky\nroad\ntraffic light\n", {0: "sky", 1: "road", 2: "traffic light"}),
+    "numbers and colons": ("0: sky\n1: street sign\n2: stop sign\n", "sky,street sign,stop sign"),
+    "numbers": ("# names\n0 sky\n1 road\n2 car\n", "sky,road,car"),
+    "titles": ("name,id\nsky,0\nroad,1\ncar,2\n", "sky,road,car"),
+    "a table of ADE20K": (
+        "Idx\tRatio\tName\n0\t0.1\tsky\n1\t0.2\troad, way\n2\t0.3\tcar\n",
+        "sky,road,car",
+    ),
+    "too few": ("sky\nroad\n", "class 0,class 1,class 2"),
+    "colours": ("name,r,g,b\nsky,1,2,3\nroad,4,5,6\ncar,7,8,9\n", "class 0,class 1,class 2"),
+}
+
+
+@pytest.mark.parametrize("kind", NAME_FILES)
+def test_class_names_are_read_from_the_files_that_people_have(kind: str, tmp_path: Path):
+    text, expected = NAME_FILES[kind]
+    LAYOUTS["supervisely"](tmp_path)
+    (tmp_path / "classes.txt").write_text(text)
+    named = expected if isinstance(expected, dict) else dict(enumerate(expected.split(",")))
+    assert described(tmp_path)[0]["classes"] == named
+
+
+def test_names_of_colours_are_read_as_camvid_has_them(tmp_path: Path):
+    LAYOUTS["in_colours"](tmp_path)
+    (tmp_path / "class_dict.csv").unlink()
+    (tmp_path / "label_colors.txt").write_text("0 0 0\t\tVoid\n128 0 255\tTree\n0 255 128\tSky\n")
+    assert described(tmp_path)[0]["classes"] == {
+        "#000000": "Void",
+        "#8000ff": "Tree",
+        "#00ff80": "Sky",
+    }
+
+
+def test_a_folder_s_own_names_come_before_those_of_a_published_data_set(tmp_path: Path):
+    LAYOUTS["pet"](tmp_path)
+    assert any("taken for those of Oxford-IIIT Pet" in doubt for doubt in described(tmp_path)[1])
+    (tmp_path / "classes.txt").write_text("1 fur\n2 grass\n3 edge\n")
+    dataset, doubts = described(tmp_path)
+    assert dataset["classes"] == {1: "fur", 2: "grass", 3: "edge"}
+    assert not doubts
+
+
+def pairs_found(root: Path) -> tuple[int, list[str]]:
+    """How many pictures with masks a folder's settings find, and what should be looked at."""
+    dataset, doubts = described(root)
+    pairs, _ = folder.found(FolderSource.model_validate(dataset), seed=1)
+    return len([pair for pair in pairs if pair.mask]), doubts
+
+
+def test_words_at_the_end_of_names_are_no_other_kind_of_file(tmp_path: Path):
+    for number in range(12):
+        for side in ("left", "right"):
+            write(tmp_path / f"images/{number:03}_{side}.jpg", picture(number))
+            extension = "png" if number % 2 else "PNG"
+            write(tmp_path / f"masks/{number:03}_{side}.{extension}", labels(number, 0, 1))
+    assert pairs_found(tmp_path)[0] == 24
+
+
+def test_what_lies_beside_the_pictures_is_left_out_and_told(tmp_path: Path):
+    for number in range(12):
+        write(tmp_path / f"{number:03}.png", picture(number))
+        write(tmp_path / f"{number:03}_overlay.png", picture(number + 50))
+        write(tmp_path / f"{number:03}_mask.png", labels(number, 0, 1))
+    found, doubts = pairs_found(tmp_path)
+    assert found == 12
+    assert any("12 files that the patterns find have no partner" in doubt for doubt in doubts)
+
+
+def test_pictures_without_masks_take_none_of_another_folder(tmp_path: Path):
+    for number in range(12):
+        write(tmp_path / f"train/images/{number:03}.jpg", picture(number))
+        write(tmp_path / f"train/masks/{number:03}.png", labels(number, 0, 1))
+        write(tmp_path / f"test/images/{number:03}.jpg", picture(number + 50))
+    dataset, _ = described(tmp_path)
+    assert (dataset["pictures"], dataset["masks"]) == ("train/images/*.jpg", "train/masks/*.png")
+    assert pairs_found(tmp_path)[0] == 12
+
+
+def test_folders_with_marks_of_patterns_in_their_names(tmp_path: Path):
+    for name in ("images [raw]", "a, b"):
+        for number in range(12):
+            write(tmp_path / name / f"{number:03}.jpg", picture(number))
+            write(tmp_path / name / f"{number:03}_mask.png", labels(number, 0, 1))
+    assert pairs_found(tmp_path)[0] == 24
+
+
+@pytest.mark.parametrize("text", ["filename\n{}", "{}", "{}\nnowhere"])
+def test_lists_that_prepare_would_refuse_are_not_taken(text: str, tmp_path: Path):
+    LAYOUTS["one_class"](tmp_path)
+    for split, part in (("train", range(30)), ("test", range(25, 40))):
+        lines = "\n".join(f"{number:03}" for number in part)
+        (tmp_path / f"{split}.txt").write_text(text.format(lines))
+    dataset, doubts = described(tmp_path)
+    assert dataset["splits"]["by"] == "fraction"
+    assert any("test.txt, train.txt may be splits" in doubt for doubt in doubts)
 
 
 def test_many_folders_are_groups_and_few_are_not(tmp_path: Path):
@@ -136,7 +241,7 @@ def test_after_it_check_finds_nothing_and_nothing_of_the_demo_is_left(demo: Proj
     LAYOUTS["supervisely"](demo.folder / "data/pictures")
     told = demo.command("new", "data/pictures").stdout
     assert "data/pictures/: 40 pictures with masks" in told
-    assert "classes: 3, names from classes.txt" in told
+    assert "classes: 3, named in classes.txt" in told
     assert "look at: validation has 6 pictures: too few to measure anything" in told
     assert (demo.folder / "data/pictures.dvc").exists()
     assert not (demo.folder / "dvc.lock").exists()

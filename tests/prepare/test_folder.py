@@ -242,6 +242,15 @@ def test_lists_from_elsewhere_name_the_masks_too(root: Path):
     }
 
 
+def test_numbers_behind_a_picture_are_no_masks(tmp_path: Path):
+    labelled(tmp_path, *(str(number) for number in range(6)))
+    for split, part in (("train", "01"), ("val", "23"), ("test", "45")):
+        (tmp_path / f"{split}.txt").write_text("".join(f"{n} 1 0\n" for n in part))
+    by_list = {"by": "list", "train": "train.txt", "validation": "val.txt", "test": "test.txt"}
+    pairs, _ = folder.found(settings(tmp_path, splits=by_list), seed=0)
+    assert all(pair.mask == pair.picture.replace("images", "masks") for pair in pairs)
+
+
 def test_the_pictures_of_a_group_are_in_one_split(tmp_path: Path):
     stems = [f"seq{group}/{number}" for group in range(12) for number in range(1 + group % 4)]
     labelled(tmp_path, *stems)

@@ -3,8 +3,8 @@
 Its settings are a class of `stages.prepare.settings`. The module has
 
     labels(settings) -> Labels                    what stands in the masks
-    check(settings)                               raises UserError for a mistake that shows before a
-                                                  picture is decoded
+    check(settings)                               raises UserError for a mistake that shows before
+                                                  all pictures are decoded
     files(settings) -> Iterable[Path]             what it reads; when none has changed, neither have
                                                   the pictures
     examples(settings, seed) -> {split: examples} an iterable of `Example` for each split, always in

@@ -61,12 +61,18 @@ def test_values_and_gradients_are_those_of_the_two_layers(name: str, scale: bool
 def test_under_a_policy_the_kernel_is_made_in_float32():
     """Else it would be rounded twice."""
     with backbones.dtype_policy("mixed_bfloat16"):
-        layer = NormalisedConvolution(*pair("plain"))
-    pictures = tf.ones((1, 5, 5, CHANNELS), tf.bfloat16)
-    made = layer(pictures)
+        layer = NormalisedConvolution(*pair("biased"))
+    # A picture of a single channel of ones gives back a row of the kernel, and the bias.
+    pictures = np.zeros((1, 1, CHANNELS, CHANNELS), np.float32)
+    pictures[0, 0] = np.eye(CHANNELS)
+    made = layer(tf.constant(pictures, tf.bfloat16))
     assert made.dtype == tf.bfloat16
-    whole = NormalisedConvolution(*pair("plain"))(tf.ones((1, 5, 5, CHANNELS)))
-    np.testing.assert_allclose(tf.cast(made, tf.float32), whole, rtol=2**-7, atol=2**-5)
+    convolution, normalisation = layer.convolution, layer.normalisation
+    gamma, beta, mean, variance = (w.numpy() for w in normalisation.weights)
+    scale = tf.math.rsqrt(variance + np.float32(normalisation.epsilon)).numpy() * gamma
+    kernel = tf.cast(convolution.kernel.numpy()[0, 0] * scale, tf.bfloat16)
+    bias = tf.cast(beta - (mean - convolution.bias.numpy()) * scale, tf.bfloat16)
+    np.testing.assert_array_equal(made[0, 0], kernel + bias)
 
 
 def test_only_a_linear_convolution_takes_the_normalisation_after_it():

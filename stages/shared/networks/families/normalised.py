@@ -20,8 +20,8 @@ class NormalisedConvolution(layers.Layer):
     trained as if it did not. Activations are then written and read once less, and their gradients
     three times less.
 
-    Shapes: (batch, height, width, channels) to what the convolution makes of it, in the compute
-    dtype; the kernel is made in float32.
+    Shapes: (batch, height, width, channels) to what the convolution makes of it, in the dtype of the
+    activations; the kernel is made in float32.
 
     Args:
         convolution: a Conv2D or a DepthwiseConv2D without an activation.
@@ -31,8 +31,8 @@ class NormalisedConvolution(layers.Layer):
     def __init__(
         self, convolution: layers.Layer, normalisation: layers.BatchNormalization, **options: Any
     ) -> None:
-        # So that the kernel is made of the weights as they are.
-        super().__init__(autocast=False, **options)
+        # So that the kernel is made of the weights as they are, whatever the activations are.
+        super().__init__(dtype="float32", autocast=False, **options)
         self.convolution, self.normalisation = convolution, normalisation
 
     def build(self, input_shape: Shape) -> None:

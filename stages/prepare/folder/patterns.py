@@ -19,20 +19,24 @@ Found = dict[str, str]
 Key = tuple[str, ...]
 
 
-def matched(settings: FolderSource) -> tuple[Found, Found]:
+def matched(root: Path, in_pictures: str, in_masks: str) -> tuple[Found, Found]:
     """The files that the two patterns find; a file that both find is a mask, if only some are.
+
+    Args:
+        root: of the paths.
+        in_pictures: the pattern of the pictures.
+        in_masks: that of the masks.
 
     Raises:
         UserError: a pattern finds no file, or both find the same; a folder can't be read.
     """
-    root = Path(settings.root)
     _require_readable(root)
-    pictures = _found(root, "pictures", settings.pictures)
-    masks = _found(root, "masks", settings.masks)
+    pictures = _found(root, "pictures", in_pictures)
+    masks = _found(root, "masks", in_masks)
     if masks.keys() < pictures.keys():
         return {file: found for file, found in pictures.items() if file not in masks}, masks
     if both := sorted(pictures.keys() & masks.keys()):
-        wide = settings.pictures if len(both) < len(pictures) else settings.masks
+        wide = in_pictures if len(both) < len(pictures) else in_masks
         raise UserError(
             f"params.yaml: dataset.pictures and dataset.masks both match {listed(both)}; narrow "
             f"{wide!r}, so that each file is a picture or a mask"

@@ -1,11 +1,12 @@
 """Text files in a folder: lists of the pictures of a split, and names of classes."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from stages.prepare.folder.patterns import Found, normal
 from stages.prepare.settings import FolderSource
-from stages.prepare.sources.folder.patterns import Found, normal
 from stages.shared.runtime.errors import UserError
 from stages.shared.settings.section import SPLITS
 
@@ -21,8 +22,8 @@ def lists(settings: FolderSource, pictures: Found, masks: Found) -> dict[str, li
     """What the lists of the splits name, a line each, the first time that each is named.
 
     A line begins with a picture's path, file name or stem. The path may have more folders in front,
-    as lists that were written elsewhere do. After a space, it may go on with the path of the mask;
-    other columns are passed over. Lines that begin with # are comments.
+    as lists that were written elsewhere do. After a space or a comma, it may go on with the path or
+    the file name of the mask; other columns are passed over. Lines that begin with # are comments.
 
     Raises:
         UserError: a list can't be read or is empty; a line names no picture, several pictures, or a
@@ -36,7 +37,7 @@ def lists(settings: FolderSource, pictures: Found, masks: Found) -> dict[str, li
         for number, line in lines(settings, file, f"dataset.splits.{split}").items():
             if line.startswith("#"):
                 continue
-            whole, (first, *more) = meant(called, line), line.split()
+            whole, (first, *more) = meant(called, line), columns(line)
             files = whole or meant(called, first)
             if len(files) != 1:
                 problem = "matches several pictures" if files else "matches no picture"
@@ -47,12 +48,19 @@ def lists(settings: FolderSource, pictures: Found, masks: Found) -> dict[str, li
             (picture,) = files
             if (other := split_of.setdefault(picture, split)) != split:
                 raise UserError(f"{picture} is listed for two splits, {other} and {split}")
-            mask = meant(called_masks, more[0]) if more and not whole else set()
+            # A number may be the stem of a mask by chance.
+            by_name = not whole and more and PurePosixPath(more[0]).suffix
+            mask = meant(called_masks, more[0]) if by_name else set()
             found.setdefault(picture, Listed(picture, min(mask) if len(mask) == 1 else None))
         if not found:
             raise UserError(f"{Path(settings.root, file)} lists no picture")
         parts[split] = list(found.values())
     return parts
+
+
+def columns(line: str) -> list[str]:
+    """The columns of a list's line."""
+    return re.split(r"[,\s]+", line)
 
 
 def named(settings: FolderSource) -> dict[str, str]:
