@@ -19,9 +19,9 @@ from commands.new.classes import Classes, classes
 from commands.new.layout import Group, Layout, layout, shown
 from commands.new.splitting import Splitting, splitting
 from commands.programs import run
-from stages.prepare.folder.patterns import matched
 from stages.prepare.settings import FEW, FolderSource
 from stages.prepare.sources import folder
+from stages.prepare.sources.files.patterns import matched
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import REPORTS_DIR
 from stages.shared.settings.mistakes import validate

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from stages.prepare.folder.lists import columns, meant, names
-from stages.prepare.folder.patterns import MOST_LISTED
+from stages.prepare.sources.files.lists import columns, meant, names
+from stages.prepare.sources.files.patterns import MOST_LISTED
 
 # What the folder or the list of a split is called.
 ROLES = {

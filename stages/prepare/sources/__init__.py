@@ -10,7 +10,7 @@ Its settings are a class of `stages.prepare.settings`. The module has
     examples(settings, seed) -> {split: examples} an iterable of `Example` for each split, always in
                                                   the same order
 
-A file in this folder is a source; there is no list to add it to.
+A module in this folder is a source; there is no list to add it to. Folders in it are rooms of one.
 """
 
 import pkgutil
@@ -20,4 +20,5 @@ from types import ModuleType
 SOURCES: dict[str, ModuleType] = {
     module.name: import_module(f"{__name__}.{module.name}")
     for module in pkgutil.iter_modules(__path__)
+    if not module.ispkg
 }

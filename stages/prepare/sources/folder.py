@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from stages.prepare.decoding import Decoded, Example, Labels, decode_pair
-from stages.prepare.folder.lists import lines, lists
-from stages.prepare.folder.pairs import Pair, pairs
-from stages.prepare.folder.patterns import listed, matched
-from stages.prepare.folder.splits import splits
 from stages.prepare.settings import FEW, MAX_CLASSES, FolderSource, has_colours
+from stages.prepare.sources.files.lists import lines, lists
+from stages.prepare.sources.files.pairs import Pair, pairs
+from stages.prepare.sources.files.patterns import listed, matched
+from stages.prepare.sources.files.splits import splits
 from stages.shared.formats.pictures import BadPictureError
 from stages.shared.runtime.console import counted
 from stages.shared.runtime.errors import UserError

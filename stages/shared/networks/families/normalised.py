@@ -20,8 +20,8 @@ class NormalisedConvolution(layers.Layer):
     trained as if it did not. Activations are then written and read once less, and their gradients
     three times less.
 
-    Shapes: (batch, height, width, channels) to what the convolution makes of it, in the dtype of the
-    activations; the kernel is made in float32.
+    Shapes: (batch, height, width, channels) to what the convolution makes of it, in the dtype of
+    the activations; the kernel is made in float32.
 
     Args:
         convolution: a Conv2D or a DepthwiseConv2D without an activation.

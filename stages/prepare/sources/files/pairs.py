@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stages.prepare.folder.lists import Listed
-from stages.prepare.folder.patterns import Found, keys, listed
 from stages.prepare.settings import FolderSource
+from stages.prepare.sources.files.lists import Listed
+from stages.prepare.sources.files.patterns import Found, keys, listed
 from stages.shared.runtime.errors import UserError
 
 

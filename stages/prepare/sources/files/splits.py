@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from stages.prepare.folder.lists import Listed, named
-from stages.prepare.folder.pairs import Pair
 from stages.prepare.settings import FolderSource, FractionSplits
+from stages.prepare.sources.files.lists import Listed, named
+from stages.prepare.sources.files.pairs import Pair
 from stages.shared.runtime.errors import UserError
 from stages.shared.settings.section import SPLITS
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from stages.prepare.folder.patterns import Found, normal
 from stages.prepare.settings import FolderSource
+from stages.prepare.sources.files.patterns import Found, normal
 from stages.shared.runtime.errors import UserError
 from stages.shared.settings.section import SPLITS
 
