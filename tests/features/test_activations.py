@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import pytest
 
-from stages.features.encoding import Encoded, ShardWriter, encode, encoder, run
+from stages.features.encoding import Encoded, ShardWriter, encode
 from stages.features.shard import Moments, require_finite
 from stages.shared.formats.features import FeatureReader, Features, FeatureShard, Tap
-from stages.shared.networks import backbones, devices, heads
+from stages.shared.networks import heads
 from stages.shared.networks.heads import Projection
 from stages.shared.networks.stored import on_stored
 from stages.shared.runtime.errors import UserError
@@ -54,20 +54,6 @@ def test_a_silent_channel_stays_silent():
     stored, scale, *_ = encoded(values)
     assert not stored[..., 2].any()
     assert not scale[..., 2].any()
-
-
-def test_what_xla_compiles_encodes_the_same(monkeypatch):
-    """On a GPU with TensorFlow it compiles the backbone and the encoding together."""
-    backbone = backbones.build("vgg19", 0.0625, seed=1)
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
-    found = []
-    for compiled in (False, True):
-        monkeypatch.setattr(devices, "compiles", lambda compiled=compiled: compiled)
-        found.append(run(encoder(backbone), pictures))
-    for tap, plain in found[0].items():
-        compiled = found[1][tap]
-        assert np.abs(plain.values.astype(int) - compiled.values).max() <= 1
-        np.testing.assert_allclose(plain.scale, compiled.scale, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])

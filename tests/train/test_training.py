@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import pytest
 
-from stages.shared.networks import devices
 from stages.shared.runtime.errors import UserError
 from stages.train.augmentation import RandomAugmentation
 from stages.train.batches import Batches
@@ -234,30 +233,6 @@ def test_a_resident_split_trains_a_network_as_one_that_is_read_to_the_last_bit(
     assert rows[0][1:] == rows[1][1:]
     for read, resident in zip(*weights, strict=True):
         np.testing.assert_array_equal(read, resident)
-
-
-# A crop of a size that no settings may have, but these pictures.
-EVERYTHING = Augmentation(vertical_flip=True, rotation=20).model_copy(update={"crop": (3, 4)})
-
-
-@pytest.mark.parametrize("memory", [0.0, 1e9])
-@pytest.mark.parametrize("changes", [None, Augmentation(), EVERYTHING])
-def test_a_step_that_xla_compiles_is_the_plain_one(
-    changes: Augmentation | None, memory: float, tmp_path: Path, monkeypatch
-):
-    """On a GPU with TensorFlow, XLA compiles all of a step: pictures, network, loss, metrics."""
-    weights, losses = [], []
-    for compiled in (False, True):
-        monkeypatch.setattr(devices, "compiles", lambda compiled=compiled: compiled)
-        keras.utils.set_random_seed(1)
-        augment = changes and RandomAugmentation(changes, seed=1)
-        model = classifier()
-        rows = train(model, tmp_path, settings(learning_rate=1e-3), None, Odd(8), augment, memory)
-        losses.append([row["loss"] for row in rows[1:]])
-        weights.append(model.last)
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    for plain, compiled in zip(*weights, strict=True):
-        np.testing.assert_allclose(plain, compiled, rtol=1e-4, atol=1e-6)
 
 
 # Of 8 and 4 pictures of 4 x 4 pixels, each with three colours and a label of a byte.
