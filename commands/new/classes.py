@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from commands.new.contents import BORDER, Kind, Values
+from commands.new.texts import lines
 
 # Labels of which 255 beside is what is ignored, and more classes than most masks have.
 LARGEST_LABEL, MANY = 100, 50
@@ -123,31 +124,22 @@ def _name_files(root: Path) -> list[Path]:
     return sorted(found, key=lambda path: (len(path.parts), path))
 
 
-def _lines(path: Path) -> list[str]:
-    """The lines of a text file that say something; none if it can't be read."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        return []
-    return [line.strip() for line in text.splitlines() if re.match(r"\s*[^#\s]", line)]
-
-
 def _from_file(root: Path, labels: Sequence[int]) -> tuple[dict[int, str], str]:
     """Names by label, from the first file that has one for each label but 0, and where it is."""
     for path in _name_files(root):
-        lines = _lines(path)
-        numbered = _table(lines) or _numbered(lines) or _one_a_line(lines, labels)
+        said = lines(path)
+        numbered = _table(said) or _numbered(said) or _one_a_line(said, labels)
         if set(labels) - {0} <= numbered.keys() and len(set(numbered.values())) > 1:
             return numbered, f"named in {path.relative_to(root).as_posix()}"
     return {}, ""
 
 
-def _table(lines: Sequence[str]) -> dict[int, str]:
+def _table(said: Sequence[str]) -> dict[int, str]:
     """Names of a table with commas or tabs, by its first column of whole numbers."""
-    separator = next((mark for mark in ("\t", ",") if all(mark in line for line in lines)), None)
+    separator = next((mark for mark in ("\t", ",") if all(mark in line for line in said)), None)
     if not separator:
         return {}
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
+    rows = [[cell.strip() for cell in row] for row in csv.reader(said, delimiter=separator)]
     # The first row may have titles.
     for body in (rows, rows[1:]):
         columns = list(zip(*body, strict=False))
@@ -159,25 +151,25 @@ def _table(lines: Sequence[str]) -> dict[int, str]:
     return {}
 
 
-def _numbered(lines: Sequence[str]) -> dict[int, str]:
+def _numbered(said: Sequence[str]) -> dict[int, str]:
     """Names that each come after a number, such as `3: car` or `3 car`."""
-    found = [re.fullmatch(r"(\d+)[\s:]+([^\d\s].*)", line) for line in lines]
+    found = [re.fullmatch(r"(\d+)[\s:]+([^\d\s].*)", line) for line in said]
     return {int(match[1]): match[2] for match in found if match} if all(found) else {}
 
 
-def _one_a_line(lines: Sequence[str], labels: Sequence[int]) -> dict[int, str]:
+def _one_a_line(said: Sequence[str], labels: Sequence[int]) -> dict[int, str]:
     """A name on each line, from label 0; from 1, if there is none for 0 and one for the last."""
-    if any(re.search(r"^\d|[,\t]", line) for line in lines):
+    if any(re.search(r"^\d|[,\t]", line) for line in said):
         return {}
-    first = 1 if labels and labels[0] > 0 and labels[-1] == len(lines) else 0
-    return dict(enumerate(lines, first))
+    first = 1 if labels and labels[0] > 0 and labels[-1] == len(said) else 0
+    return dict(enumerate(said, first))
 
 
 def _colour_names(root: Path) -> tuple[dict[str, str], str]:
     """Names by colour, from the first file with lines of a name and three numbers."""
     for path in _name_files(root):
         named = {}
-        for line in _lines(path):
+        for line in lines(path):
             cells = re.split(r"[,;:\s]+", line)
             numbers = [int(cell) for cell in cells if re.fullmatch(r"\d{1,3}", cell)]
             words = " ".join(cell for cell in cells if not re.fullmatch(r"\d*", cell))

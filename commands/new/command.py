@@ -23,17 +23,18 @@ from stages.prepare.settings import FEW, FolderSource
 from stages.prepare.sources import folder
 from stages.prepare.sources.files.patterns import matched
 from stages.shared.runtime.errors import UserError
-from stages.shared.runtime.paths import REPORTS_DIR
+from stages.shared.runtime.paths import LOCK_FILE, REPORTS_DIR
 from stages.shared.settings.mistakes import validate
+from stages.shared.settings.reading import PARAMS_FILE
 
-PROFILE, PARAMS, LOCK = Path("profiles/folder.yaml"), Path("params.yaml"), Path("dvc.lock")
+PROFILE = Path("profiles/folder.yaml")
+BY_HAND = f"set it by hand, as {PROFILE} explains"
 # In reports/, what is of the project and not of its data.
-BY_HAND = "set it by hand, as profiles/folder.yaml explains"
 KEPT = (".gitignore", "vega")
 # Classes, and groups that are left out, that are shown one by one.
 MOST_SHOWN = 12
-# Masks of a group that are looked at for any class.
-OF_NOTHING = 20
+# Masks of a group that are looked at for any class, and pictures of all for their size.
+OF_NOTHING, MEASURED = 20, 200
 
 
 def main() -> None:
@@ -51,7 +52,7 @@ def main() -> None:
     if not options.force:
         require_committed()
     dataset, doubts = described(root)
-    settings = validate(FolderSource, dataset, ("dataset",), PARAMS)
+    settings = validate(FolderSource, dataset, ("dataset",), PARAMS_FILE)
     _, parts = folder.found(settings, seed=0)
     counts = {split: len(pairs) for split, pairs in parts.items()}
     print(", ".join(f"{split}: {count:,} pictures" for split, count in counts.items()))
@@ -64,8 +65,9 @@ def main() -> None:
     ]
     # First what may fail.
     track(root)
-    title = f"Written by `make new DATA={root}`; profiles/folder.yaml explains each setting."
-    PARAMS.write_text(params.written(params.read(PROFILE), dataset, title), encoding="utf-8")
+    title = f"Written by `make new DATA={root}`; {PROFILE} explains each setting."
+    profile = PROFILE.read_text(encoding="utf-8")
+    PARAMS_FILE.write_text(params.written(profile, dataset, title), encoding="utf-8")
     forget()
     for doubt in doubts:
         print(f"look at: {doubt}")
@@ -97,7 +99,8 @@ def require_committed() -> None:
     Raises:
         UserError: names it.
     """
-    command = ["git", "status", "--porcelain", "--", str(PARAMS), str(LOCK), str(REPORTS_DIR)]
+    files = map(str, (PARAMS_FILE, LOCK_FILE, REPORTS_DIR))
+    command = ["git", "status", "--porcelain", "--", *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(
@@ -105,9 +108,9 @@ def require_committed() -> None:
             "--force to remove it nevertheless"
         )
     if done.stdout:
-        files = ", ".join(line[3:] for line in done.stdout.splitlines()[:3])
+        changed = ", ".join(line[3:] for line in done.stdout.splitlines()[:3])
         raise UserError(
-            f"Git does not have the changes of {files}, which would be lost; commit them, or run "
+            f"Git does not have the changes of {changed}, which would be lost; commit them, or run "
             "again with --force"
         )
 
@@ -115,18 +118,21 @@ def require_committed() -> None:
 def described(root: Path) -> tuple[dict[str, Any], list[str]]:
     """The section `dataset` for a folder, and what should be looked at."""
     found = layout(root)
-    values = contents.values([root / mask for _, mask in found.pairs], found.kind)
-    named = classes(root, [mask for _, mask in found.pairs], found.kind, values)
+    masks = [mask for _, mask in found.pairs]
+    values = contents.values([root / mask for mask in masks], found.kind)
+    named = classes(root, masks, found.kind, values)
     hollow = [pair for pair in found.family if of_nothing(root, pair[1], named)]
     found = found.without(hollow)
-    split = splitting(root, found.pairs)
-    size, fit = params.image_size(
-        list(contents.sizes(contents.sample([root / p for p, _ in found.pairs], 200)))
-    )
-    patterns, spare = chosen_patterns(root, found)
+    pairs = found.pairs
+    split = splitting(root, pairs)
+    pictures = contents.sample([root / picture for picture, _ in pairs], MEASURED)
+    size, fit = params.image_size(list(contents.sizes(pictures)))
+    patterns, spare = chosen_patterns(root, found, 2 * len(pairs))
     if split.settings["by"] == "list":
         spare = 0
-    say(root, found, patterns, values, named, split, size, fit)
+    print(f"{root}/: {len(pairs):,} pictures with masks")
+    say(found, patterns, values, named, split)
+    print(f"image_size: {size}, fit: {fit}")
     dataset: dict[str, Any] = {
         "source": "folder",
         "root": root.as_posix(),
@@ -152,52 +158,42 @@ def described(root: Path) -> tuple[dict[str, Any], list[str]]:
     return dataset, doubts
 
 
-def chosen_patterns(root: Path, found: Layout) -> tuple[tuple[str, str], int]:
-    """The patterns, and how many files they find beside the pairs: as few as can be.
+def chosen_patterns(root: Path, found: Layout, files: int) -> tuple[tuple[str, str], int]:
+    """The patterns, and how many files they find beside those of the pairs: as few as can be.
 
     Raises:
         UserError: no patterns find the pairs.
     """
-    tried = []
+    fitting: list[tuple[tuple[str, str], int]] = []
     for patterns in (found.patterns(), found.patterns(most_named=len(found.family))):
         with suppress(UserError):
-            tried.append((len_of(root, patterns) - 2 * len(found.pairs), patterns))
-    fitting = [trial for trial in tried if trial[0] >= 0]
+            spare = sum(map(len, matched(root, *patterns))) - files
+            if spare >= 0:
+                fitting.append((patterns, spare))
+            if spare == 0:
+                break
     if not fitting:
         raise UserError(f"no pattern finds the pictures and masks in {root}/ apart; {BY_HAND}")
-    spare, patterns = min(fitting)
-    return patterns, spare
-
-
-def len_of(root: Path, patterns: tuple[str, str]) -> int:
-    """How many pictures and masks two patterns find.
-
-    Raises:
-        UserError: they find none, or the same files.
-    """
-    return sum(map(len, matched(root, *patterns)))
+    return min(fitting, key=lambda trial: trial[1])
 
 
 def of_nothing(root: Path, masks: Group, named: Classes) -> bool:
     """Whether nothing but what is ignored stands in some of the masks of a group: where a
     benchmark keeps those of its test pictures to itself."""
+    if masks.kind is not contents.Kind.LABELS:
+        return False
     taken = contents.sample([root / file for file in masks.files.values()], OF_NOTHING)
-    found = contents.values(taken, masks.kind).pixels
-    return masks.kind is contents.Kind.LABELS and found.keys() <= set(named.ignore)
+    return contents.values(taken, masks.kind).pixels.keys() <= set(named.ignore)
 
 
 def say(
-    root: Path,
     found: Layout,
     patterns: tuple[str, str],
     values: contents.Values,
     named: Classes,
     split: Splitting,
-    size: object,
-    fit: str,
 ) -> None:
     """What was found, line by line."""
-    print(f"{root}/: {len(found.pairs):,} pictures with masks")
     pictures, masks = patterns
     print(f"pictures: {pictures}")
     print(f"masks: {masks} ({found.kind.value})")
@@ -217,7 +213,6 @@ def say(
     if len(values.pixels) > MOST_SHOWN:
         print(f"  and {len(values.pixels) - MOST_SHOWN} more")
     print(f"splits: {split.said}")
-    print(f"image_size: {size}, fit: {fit}")
 
 
 def forget() -> None:
@@ -225,7 +220,7 @@ def forget() -> None:
     for path in REPORTS_DIR.iterdir():
         if path.name not in KEPT:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    LOCK.unlink(missing_ok=True)
+    LOCK_FILE.unlink(missing_ok=True)
 
 
 def track(root: Path) -> None:

@@ -4,7 +4,7 @@ import glob
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -74,11 +74,6 @@ class Layout(NamedTuple):
         )
 
     @property
-    def bare(self) -> int:
-        """The number of pictures without a mask."""
-        return sum(len(group.files.keys() - mask.files.keys()) for group, mask in self.family)
-
-    @property
     def kind(self) -> Kind:
         """Of the masks."""
         return self.family[0][1].kind
@@ -103,7 +98,8 @@ def layout(root: Path) -> Layout:
     Raises:
         UserError: it holds no images, or no masks that belong to them.
     """
-    whole, parts = groups(root, split=False), groups(root, split=True)
+    named = by_extension(root)
+    whole, parts = groups(root, named, split=False), groups(root, named, split=True)
     if not whole:
         raise UserError(f"{root}/ holds no pictures")
     tried = [(whole, paired(whole)), (parts, paired(parts)), (parts, paired(map(headless, parts)))]
@@ -125,24 +121,31 @@ def shown(group: Group) -> str:
     return f"{len(group.files):,} {group.kind.value} {PurePosixPath(group.folder, name)}"
 
 
-def groups(root: Path, split: bool) -> list[Group]:
-    """The image files of each folder by extension; with `split`, those that are called alike."""
-    found = []
+def by_extension(root: Path) -> list[dict[str, str]]:
+    """The files of each folder and extension: the stem, and the path relative to the root."""
+    found: list[dict[str, str]] = []
     for folder, folders, contained in os.walk(root, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         relative = Path(folder).relative_to(root).as_posix()
-        by_extension: dict[str, dict[str, str]] = defaultdict(dict)
+        paths: dict[str, dict[str, str]] = defaultdict(dict)
         for name in sorted(contained):
             if not name.startswith("."):
                 path = PurePosixPath(relative, name)
-                by_extension[path.suffix.lower()][path.stem] = path.as_posix()
-        for paths in by_extension.values():
-            stems = list(paths)
-            for tail, alike in (_alike(stems) if split else {"": stems}).items():
-                files = {stem.removesuffix(tail): paths[stem] for stem in alike}
-                extensions = dict.fromkeys(PurePosixPath(file).suffix for file in files.values())
-                if kind := _kind([root / file for file in files.values()]):
-                    found.append(Group(relative, "", tail, tuple(extensions), files, kind))
+                paths[path.suffix.lower()][path.stem] = path.as_posix()
+        found += paths.values()
+    return found
+
+
+def groups(root: Path, named: Iterable[Mapping[str, str]], split: bool) -> list[Group]:
+    """The images of each folder and extension; with `split`, those that are called alike."""
+    found = []
+    for paths in named:
+        for tail, alike in (_alike(list(paths)) if split else {"": list(paths)}).items():
+            files = {stem.removesuffix(tail): paths[stem] for stem in alike}
+            extensions = dict.fromkeys(PurePosixPath(file).suffix for file in files.values())
+            folder = PurePosixPath(next(iter(files.values()))).parent.as_posix()
+            if kind := _kind([root / file for file in files.values()]):
+                found.append(Group(folder, "", tail, tuple(extensions), files, kind))
     return found
 
 

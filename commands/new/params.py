@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -33,8 +32,8 @@ def written(profile: str, dataset: Mapping[str, Any], title: str) -> str:
     """The text of a profile with another section `dataset`, and another first line."""
     before, _, rest = profile.partition("dataset:\n")
     lines = rest.splitlines(keepends=True)
-    after = next(number for number, line in enumerate(lines) if line[:1] not in (" ", "\n", ""))
     # A comment above the next section belongs to it.
+    after = next(number for number, line in enumerate(lines) if line[:1] not in (" ", "\n", ""))
     head = before.splitlines(keepends=True)
     section = "".join(_line(key, value) for key, value in dataset.items())
     return "".join([f"# {title}\n", *head[1:], "dataset:\n", section, "\n", *lines[after:]])
@@ -52,8 +51,3 @@ def _scalar(value: Any) -> str:
     """A value in YAML's flow style, on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("...").strip()
-
-
-def read(path: Path) -> str:
-    """The text of a profile."""
-    return path.read_text(encoding="utf-8")

@@ -2,10 +2,11 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from commands.new.texts import lines
 from stages.prepare.sources.files.lists import columns, meant, names
 from stages.prepare.sources.files.patterns import MOST_LISTED
 
@@ -48,34 +49,37 @@ def role(name: str) -> str | None:
 def splitting(root: Path, pairs: Sequence[tuple[str, str]]) -> Splitting:
     """The splits of pictures, given with their masks."""
     pictures = [picture for picture, _ in pairs]
-    by_folder = _folders(pictures)
-    by_list = {} if len(by_folder) == len(SHARES) else _lists(root, pictures)
+    by_folder, there = _folders(pictures), lists_in(root)
+    by_list = {} if len(by_folder) == len(SHARES) else _lists(root, there, pictures)
     if len(by_list) > len(by_folder):
         return _named("list", by_list, f"lists {', '.join(by_list.values())}")
     if by_folder:
         return _named("folder", by_folder, f"folders {', '.join(by_folder.values())}")
     folders = {str(PurePosixPath(picture).parent) for picture in pictures}
-    shares: dict[str, Any] = {"by": "fraction", **SHARES}
-    if passed_over := _passed_over(root, pictures):
-        return Splitting(
-            shares,
-            "shares of 0.7, 0.15 and 0.15",
+    said, settings = "shares of 0.7, 0.15 and 0.15", {"by": "fraction", **SHARES}
+    if passed_over := _passed_over(there, pictures):
+        doubt = (
             f"{', '.join(passed_over)} may be splits, and were not understood: do they hold every "
-            "picture, each once?",
+            "picture, each once?"
         )
-    if len(folders) < LEAST_GROUPS:
-        return Splitting(
-            shares,
-            "shares of 0.7, 0.15 and 0.15",
+    elif len(folders) < LEAST_GROUPS:
+        doubt = (
             "pictures of one video or one patient would be in several splits; dataset.splits.group "
-            "keeps them together",
+            "keeps them together"
         )
-    return Splitting(
-        shares | {"group": "^.*/"},
-        f"shares of 0.7, 0.15 and 0.15 of the {len(folders)} folders",
-        "the pictures of a folder are kept in one split, as those of one video would have to be; "
-        "without dataset.splits.group each is drawn by itself",
-    )
+    else:
+        said += f" of the {len(folders)} folders"
+        settings["group"] = "^.*/"
+        doubt = (
+            "the pictures of a folder are kept in one split, as those of one video would have to "
+            "be; without dataset.splits.group each is drawn by itself"
+        )
+    return Splitting(settings, said, doubt)
+
+
+def lists_in(root: Path) -> list[Path]:
+    """Text files that are called as splits are."""
+    return sorted(path for path in root.rglob("*") if path.suffix in LISTS and role(path.stem))
 
 
 def _named(by: str, found: dict[str, str], said: str) -> Splitting:
@@ -104,46 +108,38 @@ def _folders(pictures: Sequence[str]) -> dict[str, str]:
     return {}
 
 
-def _lists(root: Path, pictures: Sequence[str]) -> dict[str, str]:
+def _lists(root: Path, there: Sequence[Path], pictures: Sequence[str]) -> dict[str, str]:
     """The lists of the splits: those of the folder that has most of them."""
     called = names(pictures)
-    by_folder: dict[Path, dict[str, str]] = defaultdict(dict)
-    for path in sorted(p for p in root.rglob("*") if p.suffix in LISTS):
-        split = role(path.stem)
-        if split and _pictures(path, called):
-            relative = path.relative_to(root)
-            found = by_folder[relative.parent]
-            # `trainval` has the pictures of both, and no list for either is needed then.
-            if split not in found or len(path.stem) < len(PurePosixPath(found[split]).stem):
-                found[split] = relative.as_posix()
+    by_folder: dict[Path, dict[str, Path]] = defaultdict(dict)
+    listed = {path: part for path in there if (part := _pictures(path, called))}
+    for path in listed:
+        found, split = by_folder[path.parent], str(role(path.stem))
+        # `trainval` has the pictures of both, and no list for either is needed then.
+        if split not in found or len(path.stem) < len(found[split].stem):
+            found[split] = path
     complete = [
-        found
+        {split: path.relative_to(root).as_posix() for split, path in found.items()}
         for found in by_folder.values()
         if "train" in found and ("test" in found or "validation" in found)
-        if _apart(root, found.values(), called)
+        if _apart([listed[path] for path in found.values()])
     ]
     return max(complete, key=len, default={})
 
 
-def _apart(root: Path, lists: Iterable[str], called: dict[str, set[str]]) -> bool:
-    """Whether no picture is in two lists."""
-    named = [set(_pictures(root / path, called) or ()) for path in lists]
-    return sum(map(len, named)) == len(set.union(*named))
+def _apart(parts: Sequence[set[str]]) -> bool:
+    """Whether no picture is in two parts."""
+    return sum(map(len, parts)) == len(set.union(*parts))
 
 
-def _passed_over(root: Path, pictures: Sequence[str]) -> list[str]:
+def _passed_over(there: Sequence[Path], pictures: Sequence[str]) -> list[str]:
     """Folders and lists that are called as splits are."""
     folders = {part for picture in pictures for part in PurePosixPath(picture).parts[:-1]}
-    lists = {path.name for path in root.rglob("*") if path.suffix in LISTS and role(path.stem)}
-    return sorted({folder for folder in folders if role(folder)} | lists)[:MOST_LISTED]
+    found = {folder for folder in folders if role(folder)} | {path.name for path in there}
+    return sorted(found)[:MOST_LISTED]
 
 
-def _pictures(path: Path, called: dict[str, set[str]]) -> list[str] | None:
-    """The pictures that a list names; None if a line names none, or several."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        return None
-    lines = [line.strip() for line in text.splitlines() if re.match(r"\s*[^#\s]", line)]
-    found = [meant(called, line) or meant(called, columns(line)[0]) for line in lines]
-    return [min(each) for each in found] if found and all(len(f) == 1 for f in found) else None
+def _pictures(path: Path, called: dict[str, set[str]]) -> set[str]:
+    """The pictures that a list names; none if a line names none, or several."""
+    found = [meant(called, line) or meant(called, columns(line)[0]) for line in lines(path)]
+    return set.union(*found) if found and all(len(each) == 1 for each in found) else set()

@@ -17,6 +17,7 @@ import yaml
 
 from commands.programs import run
 from stages.shared.runtime.errors import UserError
+from stages.shared.runtime.paths import LOCK_FILE
 
 # What a stage has written, by path: DVC's hash of it.
 Outs = dict[str, str]
@@ -32,7 +33,7 @@ def reproduce() -> bool:
     with tempfile.TemporaryDirectory(prefix="reproduce-") as folder:
         clone = Path(folder) / "clone"
         run("git", "clone", "--quiet", ".", str(clone))
-        if not (clone / "dvc.lock").exists():
+        if not (clone / LOCK_FILE).exists():
             raise UserError("the last commit has no dvc.lock: run `dvc repro` and commit it first")
         share_cache(clone)
         require_inputs(clone)
@@ -88,7 +89,7 @@ def inputs(stages: dict[str, Any]) -> Iterator[tuple[str, Path]]:
 
 def locked(folder: Path) -> dict[str, Any]:
     """What dvc.lock says of each stage."""
-    return yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    return yaml.safe_load((folder / LOCK_FILE).read_text(encoding="utf-8"))["stages"]
 
 
 def outs_by_stage(folder: Path) -> dict[str, Outs]:

@@ -14,9 +14,9 @@ from stages.prepare.sources import SOURCES
 from stages.shared.runtime import outputs, packages
 from stages.shared.runtime.console import counted
 from stages.shared.runtime.errors import UserError
+from stages.shared.runtime.paths import LOCK_FILE
 
 MARK = Path("data/checked")
-LOCK_FILE = Path("dvc.lock")
 
 
 def check() -> str:

@@ -60,23 +60,23 @@ def check(settings: FolderSource) -> None:
         UserError: as `examples`; or one of a few pictures of each split can't be used.
     """
     _, parts = found(settings, seed=0)
+    table = labels(settings)
     for split, part in parts.items():
         if len(part) < FEW:
             print(f"note: {split} has {counted(len(part), 'picture')}; its measures say little")
         if settings.bad_pictures == "stop":
-            require_usable(settings, part[:: max(1, len(part) // TRIED)][:TRIED])
+            require_usable(settings, table, part[:: max(1, len(part) // TRIED)][:TRIED])
 
 
-def require_usable(settings: FolderSource, part: Sequence[Pair]) -> None:
+def require_usable(settings: FolderSource, table: Labels, part: Sequence[Pair]) -> None:
     """Decode some pairs, as `prepare` would seconds later.
 
     Raises:
         UserError: names a picture that can't be used.
     """
-    root, table = Path(settings.root), labels(settings)
     for pair in part:
         try:
-            table.indices(Decode(root, pair, table.colours)().mask)
+            table.indices(Decode(Path(settings.root), pair, table.colours)().mask)
         except BadPictureError as error:
             raise UserError(
                 f"{pair.picture}: {error} (its mask is {pair.mask}); mend it, or set "

@@ -4,6 +4,8 @@ from pathlib import Path
 
 # The first folders of all of them.
 OUTPUT_FOLDERS = ("data", "models", "reports")
+# In which DVC notes what they were made from.
+LOCK_FILE = Path("dvc.lock")
 
 RECORDS_DIR = Path("data/records")
 DATASET_FILE = Path("data/dataset.json")

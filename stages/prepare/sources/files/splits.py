@@ -2,8 +2,8 @@
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -56,18 +56,19 @@ def drawn(
     moves few others. A group is in the part that its middle lies in.
     """
 
-    def name(pair: Pair) -> str:
+    groups: dict[str, list[Pair]] = defaultdict(list)
+    for pair in pairs:
         found = re.search(group, pair.picture) if group else None
-        return found[0] if found else pair.picture
+        groups[found[0] if found else pair.picture].append(pair)
 
-    def order(pair: Pair) -> tuple[bytes, str]:
-        return hashlib.sha256(f"{seed}/{name(pair)}".encode()).digest(), name(pair)
+    def order(name: str) -> bytes:
+        return hashlib.sha256(f"{seed}/{name}".encode()).digest()
 
     ends = [round(end * len(pairs)) for end in np.cumsum(shares)]
     parts: list[list[Pair]] = [[] for _ in shares]
     taken = 0
-    for _, members in groupby(sorted(pairs, key=order), order):
-        together = list(members)
+    for name in sorted(groups, key=order):
+        together = groups[name]
         middle = taken + len(together) / 2
         taken += len(together)
         if middle < ends[-1]:
