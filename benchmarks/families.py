@@ -41,7 +41,7 @@ def main() -> None:
     for network in options.networks:
         given = ("--network", network, "--precision", options.precision)
         command = [sys.executable, "-m", "benchmarks.rates", *given]
-        command += ["--pictures", str(options.pictures)]
+        command += ["--pictures", str(options.pictures), "--heads", "fcn8s"]
         rates[network] = json.loads(subprocess.check_output(command, cwd=ROOT))
         print(f"{network}: {rates[network]['features_pictures_a_second']:.1f} pictures/s")
     (ROOT / "benchmarks/families.json").write_text(json.dumps(rates, indent=2) + "\n")

@@ -26,6 +26,7 @@ from benchmarks.workspace import ROOT
 from stages.features.encoding import Encoded, ShardWriter
 from stages.features.shard import write_shard
 from stages.prepare.settings import DemoSource
+from stages.shared.compiled import Answer
 from stages.shared.networks import backbones
 from stages.shared.records import shards
 from stages.shared.records.dataset import Dataset, Shard
@@ -150,13 +151,13 @@ def features(shard: Shard, shapes: dict[str, tuple[int, int, int]], folder: Path
         for tap, shape in shapes.items()
     }
 
-    def run(images: np.ndarray) -> dict[str, Encoded]:
-        return {t: Encoded(*(part[: len(images)] for part in e)) for t, e in taps.items()}
+    def answer(images: np.ndarray) -> Answer:
+        return Answer(taps, len(images))
 
     began = time.perf_counter()
     batches = shards.batches(shard, SIZE, BATCH, folder)
     writer = ShardWriter(folder, "train", 0, shard.pictures)
-    write_shard(run, "train", batches, "float32", writer, lambda _: None)
+    write_shard(answer, "train", batches, "float32", writer, lambda _: None)
     return shard.pictures / (time.perf_counter() - began)
 
 

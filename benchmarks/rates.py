@@ -9,37 +9,63 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from stages.features.encoding import Encoded, encoder, run
+from stages.features.encoding import Encoded, encoder
 from stages.features.shard import Moments
+from stages.shared.compiled import in_turn
 from stages.shared.formats.features import tap_bytes
 from stages.shared.networks import backbones, devices, heads, precision
 from stages.shared.networks.families.table import NETWORKS
+from stages.shared.networks.heads import HeadConfig
 from stages.shared.networks.stored import on_stored
 from stages.shared.results import cost
 from stages.shared.runtime import start
 from stages.shared.settings.section import DEFAULT_MEMORY
 from stages.train import standardised
-from stages.train.batches import Batches
+from stages.train.augmentation import RandomAugmentation
+from stages.train.batches import Batches, Inputs
 from stages.train.fit import fit
 from stages.train.losses import PixelLoss
 from stages.train.progress import Progress
-from stages.train.settings import Train
+from stages.train.sampling import Sampled
+from stages.train.settings import Augmentation, Train
 from stages.train.standardised import Statistics
 
 MATRIX_SIZE = {"cpu": 2048, "gpu": 16384}
 CLASSES = 3
+# Multiplications and additions of a training step, in those of a prediction.
+PASSES = 3
+
+
+class Head(NamedTuple):
+    """What a head is made of, see `HeadConfig`."""
+
+    stride: int
+    decoder: str = "fcn"
+    width: int = 0
+    context: int = 0
+
+
+HEADS = {
+    "fcn32s": Head(32),
+    "fcn16s": Head(16),
+    "fcn8s": Head(8),
+    "mlp": Head(8, "mlp", width=128, context=1),
+}
+# Of the network that is trained as a whole.
+TRAINED = "fcn8s"
 
 
 def main() -> None:
@@ -49,9 +75,13 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=128)
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--features-batch-size", type=int, help="default: --batch-size")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--pixels", type=float, default=0.25, help="share that the loss counts")
+    parser.add_argument("--heads", choices=HEADS, nargs="*", default=list(HEADS))
+    parser.add_argument("--train-network", action="store_true", help="train the backbone, too")
     options = parser.parse_args()
     start.keep_freed_memory()
     with redirect_stdout(sys.stderr):
@@ -71,8 +101,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     flop = cost.flop(backbone, {"pictures": (*size, 3)})
     peak = matrix_flops(keras.dtype_policies.get(policy).compute_dtype)
-    taps, seconds = run_backbone(backbone, pictures, options.batch_size)
-    return {
+    together = options.features_batch_size or options.batch_size
+    taps, seconds = run_backbone(backbone, pictures, together)
+    found = {
         "backend": keras.backend.backend(),
         "device": device(),
         "precision": policy,
@@ -81,10 +112,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "matrix_tflops": peak / 1e12,
         "features_pictures_a_second": options.pictures / seconds,
         "features_share_of_matrix_peak": flop * options.pictures / seconds / peak,
-        "heads": {
-            f"fcn{stride}s": train_head(stride, taps, masks, options) for stride in (32, 16, 8)
-        },
+        "heads": {name: train_head(name, taps, masks, options) for name in options.heads},
     }
+    if options.train_network:
+        rate = train_network(backbone, pictures, masks, options)
+        found["training_pictures_a_second"] = rate
+        found["training_share_of_matrix_peak"] = PASSES * flop * rate / peak
+    return found
 
 
 def matrix_flops(dtype: str) -> float:
@@ -92,7 +126,8 @@ def matrix_flops(dtype: str) -> float:
     size = MATRIX_SIZE["gpu" if devices.gpus() else "cpu"]
     model = keras.Sequential([keras.Input((size,), dtype=dtype)])
     model.add(keras.layers.Dense(size, use_bias=False, dtype=dtype))
-    matrix = ops.ones((size, size), dtype)
+    # A product of ones takes less power, and then less time.
+    matrix = keras.random.normal((size, size), dtype=dtype, seed=0)
     repeats = 10
     seconds = min(timed(lambda: finish(model(matrix))) for _ in range(repeats))
     return 2 * size**3 / seconds
@@ -102,12 +137,12 @@ def run_backbone(
     backbone: keras.Model, pictures: np.ndarray, batch_size: int
 ) -> tuple[dict[str, Encoded], float]:
     """The encoded taps of all pictures, and the seconds it took once compiled, copies included."""
-    network = encoder(backbone)
-    batches = [pictures[i : i + batch_size] for i in range(0, len(pictures), batch_size)]
-    for batch in {len(b): b for b in batches}.values():
-        run(network, batch)
+    encode = encoder(backbone)
+    starts = range(0, len(pictures), batch_size)
+    batches = [(start, pictures[start : start + batch_size]) for start in starts]
+    encode(batches[0][1]).arrays()
     began = time.perf_counter()
-    found = [run(network, batch) for batch in batches]
+    found = [answer.arrays() for _, answer in in_turn(encode, batches)]
     seconds = time.perf_counter() - began
     taps = {
         tap: Encoded(*map(np.concatenate, zip(*(batch[tap] for batch in found), strict=True)))
@@ -117,70 +152,125 @@ def run_backbone(
 
 
 class ArrayReader:
-    """A `stages.train.batches.Reader` of encoded activations that lie in memory."""
+    """A `stages.train.batches.Reader` of what lies in memory.
 
-    def __init__(self, taps: dict[str, Encoded], masks: np.ndarray) -> None:
-        self.masks = masks
-        self.arrays: dict[str, np.ndarray] = {}
-        for tap, encoded in taps.items():
-            self.arrays |= {tap: encoded.values, f"{tap}_scale": encoded.scale}
+    Args:
+        inputs: pictures, or encoded activations.
+        masks: of them.
+    """
+
+    def __init__(self, inputs: Inputs, masks: np.ndarray) -> None:
+        self.inputs, self.masks = inputs, masks
 
     def __len__(self) -> int:
         return len(self.masks)
 
-    def take(self, indices: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The encoded activations and masks of some pictures."""
-        return {key: array[indices] for key, array in self.arrays.items()}, self.masks[indices]
+    def take(self, indices: np.ndarray) -> tuple[Inputs, np.ndarray]:
+        """The inputs and masks of some pictures."""
+        if isinstance(self.inputs, dict):
+            return {k: array[indices] for k, array in self.inputs.items()}, self.masks[indices]
+        return self.inputs[indices], self.masks[indices]
 
 
 def train_head(
-    stride: int, taps: dict[str, Encoded], masks: np.ndarray, options: argparse.Namespace
+    name: str, taps: dict[str, Encoded], masks: np.ndarray, options: argparse.Namespace
 ) -> dict[str, float]:
-    """Train a head on all pictures and all of their pixels; its time and its losses."""
-    taps = {tap: taps[tap] for tap in backbones.from_coarse(taps, stride)}
-    moments = {tap: Moments.of(encoded) for tap, encoded in taps.items()}
+    """Train a head on all pictures; its time and its losses."""
+    taps = {tap: taps[tap] for tap in backbones.from_coarse(taps, HEADS[name].stride)}
+    moments = {tap: Moments.of(parts) for tap, parts in taps.items()}
     statistics = {
         tap: Statistics(np.array(of.mean, "float32"), np.array(of.deviation, "float32"))
         for tap, of in moments.items()
     }
-    config = heads.HeadConfig(
-        stride=stride,
-        channels={tap: x.values.shape[-1] for tap, x in taps.items()},
+    config = head_config(name, {tap: x.values.shape[-1] for tap, x in taps.items()}, options)
+    head = standardised.head(config, statistics, 0.0, masks.shape[1:])
+    inputs: dict[str, np.ndarray] = {}
+    for tap, parts in taps.items():
+        inputs |= {tap: parts.values, f"{tap}_scale": parts.scale}
+    reader = ArrayReader(inputs, masks)
+    sampled = sampled_at(on_stored(heads.scores(head)), config.stride, options.pixels)
+    epochs, rows = fitted(on_stored(head), reader, reader, options, sampled=sampled)
+    # A training pass and a validation pass over the same pictures; the first epoch compiles.
+    return {
+        "ms_a_picture_and_epoch": 1000 * min(epochs.seconds) / len(masks),
+        "first_loss": rows[0]["val_loss"],
+        "last_loss": rows[-1]["val_loss"],
+    }
+
+
+def train_network(
+    backbone: keras.Model, pictures: np.ndarray, masks: np.ndarray, options: argparse.Namespace
+) -> float:
+    """Train a backbone and a head together on augmented pictures; pictures a second."""
+    taps = backbones.from_coarse(backbone.output, HEADS[TRAINED].stride)
+    channels = {tap: backbone.output[tap].shape[-1] for tap in taps}
+    head = heads.build(head_config(TRAINED, channels, options))
+    epochs, _ = fitted(
+        heads.network(backbone, head),
+        ArrayReader(pictures, masks),
+        ArrayReader(pictures[: options.batch_size], masks[: options.batch_size]),
+        options,
+        sampled_at(
+            heads.scored(backbone, heads.scores(head)), HEADS[TRAINED].stride, options.pixels
+        ),
+        RandomAugmentation(Augmentation(), seed=0),
+    )
+    return len(masks) / min(epochs.seconds)
+
+
+def head_config(name: str, channels: dict[str, int], options: argparse.Namespace) -> HeadConfig:
+    """Configuration of a head on taps of so many channels, the coarsest first."""
+    size = options.image_size
+    return HeadConfig(
+        **HEADS[name]._asdict(),
+        channels=channels,
         classes=[str(number) for number in range(CLASSES)],
-        image_size=masks.shape[1:],
+        image_size=(size, size),
         fit="stretch",
         backbone=options.network,
     )
+
+
+def sampled_at(scores: keras.Model, stride: int, pixels: float) -> Sampled | None:
+    """What trains on a share of the pixels."""
+    step = round(pixels**-0.5)
+    return Sampled(scores, stride, step, seed=0) if step > 1 else None
+
+
+def fitted(
+    network: keras.Model,
+    reader: ArrayReader,
+    validation: ArrayReader,
+    options: argparse.Namespace,
+    sampled: Sampled | None,
+    augment: RandomAugmentation | None = None,
+) -> tuple["EpochTimes", list[dict[str, float]]]:
+    """Train a network as the stage does; the time of each epoch, and what was measured."""
     settings = Train(
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=1e-3,
         weight_decay=1e-4,
         dropout=0.0,
-        pixels=1.0,
+        pixels=options.pixels,
     )
-    head = standardised.head(config, statistics, settings.dropout, masks.shape[1:])
-    reader = ArrayReader(taps, masks)
     epochs = EpochTimes()
     with tempfile.TemporaryDirectory() as folder:
         progress = Progress(Path(folder) / "state.npz", settings.epochs)
         fit(
-            on_stored(head),
+            network,
             PixelLoss(CLASSES),
             Batches(reader, options.batch_size, seed=0),
-            Batches(reader, options.batch_size),
+            Batches(validation, options.batch_size),
             settings,
-            f"fcn{stride}s",
+            network.name,
             progress,
+            augment=augment,
             memory=DEFAULT_MEMORY * devices.memory(),
+            sampled=sampled,
             callbacks=[epochs.callback()],
         )
-    # A training pass and a validation pass over the same pictures; the first epoch compiles.
-    return {
-        "ms_a_picture_and_epoch": 1000 * min(epochs.seconds) / len(masks),
-        "first_loss": progress.rows[0]["val_loss"],
-        "last_loss": progress.rows[-1]["val_loss"],
-    }
+    return epochs, progress.rows
 
 
 class EpochTimes:
@@ -213,7 +303,11 @@ def timed(function: Callable[[], None]) -> float:
 def device() -> str:
     """What it ran on."""
     cores = f"{len(os.sched_getaffinity(0))} cores, {processor()}"
-    return ", ".join(devices.gpus()) or cores
+    if not devices.gpus():
+        return cores
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    names = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split("\n")
+    return f"{', '.join(filter(None, names))}; {cores}"
 
 
 def processor() -> str:

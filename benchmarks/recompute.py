@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from benchmarks.input import encoded
 from stages.prepare.settings import DemoSource
-from stages.shared.networks import backbones, devices, heads, precision
+from stages.shared.networks import backbones, heads, precision
 from stages.shared.records.dataset import Dataset
 from stages.shared.runtime import start
 from stages.shared.runtime.paths import MODELS_DIR
@@ -64,7 +64,6 @@ def main() -> None:
                 keras.metrics.MeanIoU(num_classes=len(classes), sparse_y_pred=False),
                 keras.metrics.SparseCategoricalAccuracy(),
             ],
-            jit_compile=devices.compiles(),
         )
         # What compiles does so here, before the clock starts.
         model.fit(train.take(1), validation_data=validation.take(1), verbose=0)

@@ -66,11 +66,10 @@ def note_upgrades() -> None:
     # The output of `check` is the same bytes under any version.
     stages = [stage for stage in others if stage in locked and stage != "check"]
     changes = {
-        f"{name} {had[name]} ({installed[name]} is installed)"
+        f"{name} {had} ({installed.get(name, 'another backend')} is installed)"
         for stage in stages
-        for had in [others[stage]]
-        for name in installed
-        if had[name] != installed[name]
+        for name, had in others[stage].items()
+        if had != installed.get(name)
     }
     if stages:
         print(

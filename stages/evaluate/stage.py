@@ -20,6 +20,7 @@ import numpy as np
 from keras import ops
 
 from stages.evaluate.settings import Evaluate
+from stages.shared.compiled import Compiled, in_turn
 from stages.shared.formats import predictions
 from stages.shared.formats.features import FeatureReader, Features, tap_bytes
 from stages.shared.formats.predictions import Cost, Summary
@@ -57,27 +58,43 @@ class Measurement:
         views = settings.flip, settings.scales
         whole = averages(*views)
         network, self.reader = model_and_reader(name, settings.split, whole)
-        self.model = Averaged(network, len(self.classes), *views) if whole else network
+        self.averaged = Averaged(network, len(self.classes), *views) if whole else None
+        # Averaged logits are measured as they are.
+        logits = keras.Input((None, None, len(self.classes)))
+        self.scored = Compiled(scored(keras.Model(logits, logits) if whole else network))
         self.confusion = np.zeros((len(self.classes), len(self.classes)), np.int64)
         self.loss = 0.0
 
     def predictions(self) -> Iterator[np.ndarray]:
         """The class map of each picture, uint8 (height, width); updates loss and confusion."""
-        pictures = len(self.reader)
-        with bar(f"evaluate {self.name}", pictures) as progress:
-            for start in range(0, pictures, self.batch_size):
-                indices = np.arange(start, min(start + self.batch_size, pictures))
-                taken: tuple[Any, np.ndarray] = self.reader.take(indices)
-                inputs, masks = taken
-                logits = self.model.predict_on_batch(inputs)
-                truth = np.where(masks == IGNORED, 0, masks)
-                losses = ops.sparse_categorical_crossentropy(truth, logits, from_logits=True)
-                counted = ops.convert_to_numpy(losses)[masks != IGNORED]
-                self.loss += float(np.sum(counted, dtype=np.float64))
-                predicted = logits.argmax(axis=-1).astype(np.uint8)
+        with bar(f"evaluate {self.name}", len(self.reader)) as progress:
+            for masks, answer in in_turn(self.scored, self._batches()):
+                losses, predicted = answer.arrays()
+                self.loss += float(np.sum(losses[masks != IGNORED], dtype=np.float64))
                 self.confusion += scores.confusion(masks, predicted, len(self.classes))
-                progress.update(len(indices))
+                progress.update(len(masks))
                 yield from predicted
+
+    def _batches(self) -> Iterator[tuple[np.ndarray, tuple[Any, np.ndarray]]]:
+        """Masks, and the inputs of `scored`."""
+        pictures = len(self.reader)
+        for start in range(0, pictures, self.batch_size):
+            indices = np.arange(start, min(start + self.batch_size, pictures))
+            taken: tuple[Any, np.ndarray] = self.reader.take(indices)
+            inputs, masks = taken
+            seen = self.averaged.predict_on_batch(inputs) if self.averaged else inputs
+            yield masks, (seen, np.where(masks == IGNORED, 0, masks))
+
+
+def scored(network: keras.Model) -> keras.Model:
+    """A network's inputs and masks, uint8 (batch, height, width), to each pixel's cross-entropy,
+    float32, and predicted class, uint8: what is measured is far less than logits."""
+    masks = keras.Input((None, None), dtype="uint8")
+    logits = network.output
+    losses = ops.sparse_categorical_crossentropy(masks, logits, from_logits=True)
+    return keras.Model(
+        (network.input, masks), (losses, ops.cast(ops.argmax(logits, axis=-1), "uint8"))
+    )
 
 
 def model_and_reader(

@@ -2,19 +2,19 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import keras
 import numpy as np
 from keras import KerasTensor, layers, ops
 from numpy.lib import format as npy
 
+from stages.shared.compiled import Answer, Compiled
 from stages.shared.formats.features import file_name, tap_bytes
-from stages.shared.networks import devices
 
 STEPS = 255
 # Batches that may wait to be written.
@@ -22,7 +22,8 @@ WAITING = 2
 
 
 class Encoded(NamedTuple):
-    """Activations of some pictures as they are stored, and what is known of them.
+    """Activations of some pictures as they are stored, and what is known of them: arrays, or
+    tensors.
 
     Attributes:
         values: uint8 (pictures, height, width, channels), in steps.
@@ -36,6 +37,10 @@ class Encoded(NamedTuple):
     scale: np.ndarray
     mean: np.ndarray
     squares: np.ndarray
+
+
+# The answer's tensors are an `Encoded` for each tap.
+Encoder = Callable[[np.ndarray], Answer]
 
 
 class Encode(layers.Layer):
@@ -62,18 +67,11 @@ def encode(activations: KerasTensor) -> Encoded:
     )
 
 
-def encoder(backbone: keras.Model) -> keras.Model:
-    """A backbone and the encoding of its taps, in one graph: pictures to an `Encoded` of each."""
+def encoder(backbone: keras.Model) -> Encoder:
+    """A backbone and the encoding of its taps in one compiled graph, so that only bytes leave the
+    device: pictures, uint8 (batch, height, width, 3), to an `Encoded` of each tap."""
     taps = {tap: Encode(f"encode_{tap}")(x) for tap, x in backbone.output.items()}
-    model = keras.Model(backbone.input, taps)
-    model.compile(jit_compile=devices.compiles())
-    return model
-
-
-def run(encoder: keras.Model, images: np.ndarray) -> dict[str, Encoded]:
-    """The encoded taps of a batch of pictures."""
-    found = encoder.predict_on_batch(images)
-    return {tap: Encoded(*map(np.asarray, encoded)) for tap, encoded in found.items()}
+    return Compiled(keras.Model(backbone.input, taps))
 
 
 def sizes(shapes: Mapping[str, tuple[int, int, int]], image_size: tuple[int, int]) -> int:
@@ -108,13 +106,19 @@ class ShardWriter:
     def append(self, taps: Mapping[str, Encoded], masks: np.ndarray) -> None:
         """Have a batch written, once those before the last are.
 
+        Args:
+            taps: of its pictures, or of a batch that is filled up; each tensor that lies on a
+                device is copied by the thread of its file.
+            masks: uint8 (pictures, height, width).
+
         Raises:
             OSError: a file can't be written.
         """
-        arrays = {"mask": masks}
-        for tap, encoded in taps.items():
-            arrays |= {tap: encoded.values, f"{tap}_scale": encoded.scale}
-        self._waiting.append([self._file(name, x).append(x) for name, x in arrays.items()])
+        tensors: dict[str, Any] = {"mask": masks}
+        for tap, parts in taps.items():
+            tensors |= {tap: parts.values, f"{tap}_scale": parts.scale}
+        size = len(masks)
+        self._waiting.append([self._file(n, x).append(x, size) for n, x in tensors.items()])
         while len(self._waiting) > WAITING:
             self._wait()
 
@@ -133,15 +137,16 @@ class ShardWriter:
         for future in self._waiting.popleft():
             future.result()
 
-    def _file(self, content: str, first: np.ndarray) -> "_File":
+    def _file(self, content: str, first: Any) -> "_File":
         name = file_name(self.split, self.number, content)
         if name not in self._files:
             opened = self._stack.enter_context((self.folder / name).open("wb"))
             file = self._files[name] = _File(opened)
             # Ends before the file is closed.
             self._stack.enter_context(file.thread)
+            kind = np.dtype(keras.backend.standardize_dtype(first.dtype))
             shape = (self.pictures, *first.shape[1:])
-            header = {"descr": first.dtype.str, "fortran_order": False, "shape": shape}
+            header = {"descr": kind.str, "fortran_order": False, "shape": shape}
             npy.write_array_header_1_0(file, header)
         return self._files[name]
 
@@ -153,8 +158,11 @@ class _File:
         self.file, self.digest = file, hashlib.sha256()
         self.thread = ThreadPoolExecutor(1)
 
-    def append(self, array: np.ndarray) -> "Future[None]":
-        return self.thread.submit(self.write, np.ascontiguousarray(array).data)
+    def append(self, tensor: Any, size: int) -> "Future[None]":
+        def copied() -> None:
+            self.write(np.ascontiguousarray(np.asarray(tensor)[:size]).data)
+
+        return self.thread.submit(copied)
 
     def write(self, content: bytes | memoryview) -> None:
         self.digest.update(content)

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
-import keras
 import numpy as np
 from pydantic import BaseModel
 
-from stages.features.encoding import Encoded, ShardWriter, encoder, run
+from stages.features.encoding import Encoded, Encoder, ShardWriter, encoder
+from stages.shared.compiled import Answer, in_turn
 from stages.shared.formats.features import FLIPPED
 from stages.shared.manifest import Part
 from stages.shared.networks import backbones, devices, precision
@@ -36,11 +37,11 @@ class Moments(BaseModel):
     @classmethod
     def of(cls, encoded: Encoded) -> "Moments":
         """Those of some pictures' activations."""
-        pictures, height, width, _ = encoded.values.shape
+        _, height, width, _ = encoded.values.shape
         means = np.asarray(encoded.mean, np.float64)
         mean = means.mean(0)
         squares = np.asarray(encoded.squares, np.float64) + height * width * (means - mean) ** 2
-        count = pictures * height * width
+        count = len(means) * height * width
         return cls(count=count, mean=mean.tolist(), squares=squares.sum(0).tolist())
 
     def __add__(self, other: "Moments") -> "Moments":
@@ -104,9 +105,9 @@ def compute_shard(
     Raises:
         UserError: a file is damaged, or an activation is not finite.
     """
-    with devices.one_for_each_thread() as device:
+    with devices.one_for_a_thread() as device:
         return write_shard(
-            partial(run, stored(where, config, policy).encoder(device)),
+            stored(where, config, policy).encoder(device),
             split,
             shards.batches(shard, image_size, batch_size),
             policy,
@@ -116,17 +117,17 @@ def compute_shard(
 
 
 def write_shard(
-    answer: Callable[[np.ndarray], dict[str, Encoded]],
+    encoder: Encoder,
     split: str,
     batches: Iterable[shards.Batch],
     policy: str,
     writer: ShardWriter | None,
     tick: Callable[[int], object],
 ) -> ComputedShard:
-    """Write what a backbone answers to batches of records.
+    """Write the activations of batches of records.
 
     Args:
-        answer: the backbone's encoded taps on pictures.
+        encoder: of the backbone.
         split: as that of `compute_shard`.
         batches: of the records.
         policy: for messages.
@@ -135,18 +136,27 @@ def write_shard(
     """
     moments: dict[str, Moments] = {}
     with writer or nullcontext():
-        for batch in batches:
-            images, masks = batch.images, batch.masks
-            if split == FLIPPED:
-                images, masks = images[:, :, ::-1], masks[:, :, ::-1]
-            taps = answer(images)
+        seen = map(flipped, batches) if split == FLIPPED else batches
+        for batch, answer in in_turn(encoder, ((batch, batch.images) for batch in seen)):
+            taps = {tap: known(parts, answer) for tap, parts in answer.tensors.items()}
             require_finite(taps, batch.names, policy)
-            for tap, encoded in taps.items() if split == "train" else ():
-                moments[tap] = moments.get(tap, Moments()) + Moments.of(encoded)
+            for tap, parts in taps.items() if split == "train" else ():
+                moments[tap] = moments.get(tap, Moments()) + Moments.of(parts)
             if writer:
-                writer.append(taps, masks)
+                writer.append(taps, batch.masks)
             tick(len(batch.names))
         return ComputedShard(files=writer.close() if writer else {}, moments=moments)
+
+
+def flipped(batch: shards.Batch) -> shards.Batch:
+    """Pictures and masks the other way round."""
+    return batch._replace(images=batch.images[:, :, ::-1], masks=batch.masks[:, :, ::-1])
+
+
+def known(parts: Encoded, answer: Answer) -> Encoded:
+    """A tap of an answer, once it is computed; its activations stay on the device."""
+    scale, mean, squares = map(answer.array, (parts.scale, parts.mean, parts.squares))
+    return Encoded(parts.values, scale, mean, squares)
 
 
 def require_finite(taps: Mapping[str, Encoded], names: Sequence[str], policy: str) -> None:
@@ -155,9 +165,9 @@ def require_finite(taps: Mapping[str, Encoded], names: Sequence[str], policy: st
     Raises:
         UserError: names the tap, the first such picture and the way out.
     """
-    for tap, encoded in taps.items():
+    for tap, parts in taps.items():
         # The lowest and the step are finite if all activations are.
-        finite = np.isfinite(encoded.scale).all((1, 2))
+        finite = np.isfinite(parts.scale).all((1, 2))
         if not finite.all():
             raise UserError(
                 f"the activations of {tap} on {names[finite.argmin()]} are not finite under "
@@ -181,14 +191,16 @@ class Stored:
         # On a worker of a cluster, nothing has set up the hardware yet.
         self.where, self.policy = where, precision.policy(policy)
         self.backbone = backbones.load(where, self.policy)
-        self._encoders: dict[str | None, keras.Model] = {}
+        self._lock = Lock()
+        self._encoders: dict[str | None, Encoder] = {}
 
-    def encoder(self, device: str | None) -> keras.Model:
-        """The encoder on a device that no other thread has; None: on the only one."""
-        if device not in self._encoders:
-            own = backbones.load(self.where, self.policy) if device else self.backbone
-            self._encoders[device] = encoder(own)
-        return self._encoders[device]
+    def encoder(self, device: str | None) -> Encoder:
+        """The encoder on a device, in a scope of it; None: on the only one."""
+        with self._lock:
+            if device not in self._encoders:
+                own = backbones.load(self.where, self.policy) if device else self.backbone
+                self._encoders[device] = encoder(own)
+            return self._encoders[device]
 
 
 @lru_cache(maxsize=1)

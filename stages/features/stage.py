@@ -47,11 +47,11 @@ def features(name: str) -> str:
         parts = {"train": "train"}
     pictures = sum(dataset.pictures(split) for split in parts.values())
     need = pictures * sizes(shapes, dataset.image_size) if settings.store else 0
-    made_from = outputs.origin(settings, policy, dataset, config)
+    made_from = outputs.origin(settings, policy, devices.arithmetic(), dataset, config)
 
     with (
         outputs.writing(out, made_from=made_from, need=need) as staging,
-        choice.running(max(len(devices.gpus()), 1)) as chosen,
+        choice.running(devices.threads()) as chosen,
     ):
         folder = staging.folder(out)
         moments: dict[str, Moments] = {}

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any, Protocol
 
+import keras
 import numpy as np
 
 from stages.shared.networks import devices
@@ -35,8 +36,10 @@ class Batches:
     of a resident split, `indices`. Keras reads them from one iterator for all epochs: it waits
     whenever it drops one, with few batches for as long as an epoch takes.
 
-    Where several processes train together, each takes its share of every batch. The last batch may
-    then be filled up with pictures of which every pixel is ignored, so that the shares are equal.
+    Where several processes train together, each takes its share of every batch. The last batch is
+    then filled up with pictures of which every pixel is ignored, so that the shares are equal; and
+    under XLA, which compiles a step for each size of a batch, so that it is as large as the others.
+    In the loss of the epoch it counts as if it were.
 
     Args:
         reader: the split.
@@ -47,6 +50,7 @@ class Batches:
 
     Attributes:
         resident_from: index of the split's first picture among the resident ones; None: it is read.
+        filling: index of the picture there of which every pixel is ignored.
         failure: what the reader raised.
     """
 
@@ -54,6 +58,9 @@ class Batches:
         self, reader: Reader, batch_size: int, seed: int | None = None, versions: int = 1
     ) -> None:
         self.resident_from: int | None = None
+        self.filling = 0
+        # Asked here, for a thread that reads does not know of several devices.
+        self.compiled = devices.compiles()
         self.failure: Exception | None = None
         self.pictures, self.versions = len(reader) // versions, versions
         self.reader, self.batch_size, self.seed = reader, batch_size, seed
@@ -86,17 +93,28 @@ class Batches:
         Raises:
             UserError: a file is damaged.
         """
+        missing = self._missing(len(chosen))
         if self.resident_from is not None:
-            return ({"indices": (self.resident_from + chosen).astype(np.int32)},)
+            filling = np.repeat(self.filling, missing)
+            indices = np.concatenate([self.resident_from + chosen, filling])
+            return ({"indices": indices.astype(np.int32)},)
         try:
             inputs, masks = self.reader.take(chosen)
         except Exception as error:
             self.failure = error
             raise
+        inputs = keras.tree.map_structure(lambda array: filled(array, missing, 0), inputs)
+        masks = filled(masks, missing, IGNORED)
         if devices.processes() > 1:
             assert isinstance(inputs, np.ndarray), "heads are trained by one process"
-            inputs, masks = share(inputs, 0), share(masks, IGNORED)
+            inputs, masks = share(inputs), share(masks)
         return ({"inputs": inputs, "masks": masks},)
+
+    def _missing(self, pictures: int) -> int:
+        """How many a batch of so many pictures is filled up with."""
+        wanted = min(self.batch_size, self.pictures) if self.compiled else pictures
+        processes = devices.processes()
+        return math.ceil(wanted / processes) * processes - pictures
 
 
 @contextmanager
@@ -111,9 +129,13 @@ def read_errors(*sources: Batches) -> Iterator[None]:
         raise
 
 
-def share(batch: np.ndarray, filling: int) -> np.ndarray:
-    """This process's part of a batch, (pictures, ...), filled up to be as large as the others'."""
-    processes = devices.processes()
-    missing = -len(batch) % processes
-    filled = np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1), constant_values=filling)
-    return np.split(filled, processes)[devices.process()]
+def filled(batch: np.ndarray, missing: int, filling: int) -> np.ndarray:
+    """A batch, (pictures, ...), followed by so many of this value."""
+    if not missing:
+        return batch
+    return np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1), constant_values=filling)
+
+
+def share(batch: np.ndarray) -> np.ndarray:
+    """This process's part of a batch, (pictures, ...)."""
+    return np.split(batch, devices.processes())[devices.process()]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import keras
 
-from stages.shared.networks import devices
 from stages.shared.runtime.errors import UserError
 from stages.train.batches import Batches, read_errors
 from stages.train.losses import PixelLoss
@@ -61,7 +60,6 @@ def fit(
         optimizer=optimizer(settings, settings.epochs * len(batches), policy, shares),
         loss=loss,
         metrics=[MeanIoU(loss.classes), PixelAccuracy(loss.classes)],
-        jit_compile=devices.compiles(),
     )
     model.optimizer.build(model.trainable_variables)
     progress.set_model(model)

@@ -236,8 +236,7 @@ def writing(
         settings,
         read("seed", Seed),
         dtype(variant),
-        devices.gpus(),
-        keras.backend.backend(),
+        devices.arithmetic(),
         [digests.digest(path) for path in manifests],
     )
     need = COPIES[settings.optimizer] * backbones.weight_bytes(model)

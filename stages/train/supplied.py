@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import KerasTensor, layers, ops
 
+from stages.shared.networks import devices
+from stages.shared.records.dataset import IGNORED
 from stages.train.batches import Batches
 from stages.train.sampling import Sampled
 
@@ -22,7 +24,8 @@ PICTURES = "pictures"
 
 
 class Resident(layers.Layer):
-    """Splits that lie in the device's memory, one after the other; a batch is gathered from them.
+    """Splits that lie in the device's memory, one after the other, and a picture of which every
+    pixel is ignored; a batch is gathered from them.
 
     Args:
         splits: from now on their batches are indices into what lies here.
@@ -40,10 +43,14 @@ class Resident(layers.Layer):
             taken.append(contents(batches, np.arange(pictures)))
             batches.resident_from = start
             start += pictures
+        for batches in splits:
+            batches.filling = start
         self.arrays: dict[str, keras.Variable] = {}
         for name in list(taken[0]):
             # One at a time, so that few of them lie in memory twice.
-            array = np.concatenate([split.pop(name) for split in taken])
+            last = taken[-1][name][-1:]
+            filling = np.full_like(last, IGNORED if name == "masks" else 0)
+            array = np.concatenate([*(split.pop(name) for split in taken), filling])
             self.arrays[name] = keras.Variable(
                 array, dtype=array.dtype.name, trainable=False, autocast=False, name=name
             )
@@ -87,6 +94,16 @@ class Supplied(keras.Model):
             masks, logits = self.sampled(inputs, masks, training=training)
             return {"masks": masks, "logits": logits}
         return {"masks": masks, "logits": self.network(inputs, training=training)}
+
+    @property
+    def jit_compile(self) -> bool:
+        """Whether XLA compiles the steps: Keras leaves it out wherever TF_DETERMINISTIC_OPS is
+        set."""
+        return devices.compiles()
+
+    @jit_compile.setter
+    def jit_compile(self, value: bool) -> None:
+        """What `compile` sets is not asked for."""
 
     def compute_loss(
         self,

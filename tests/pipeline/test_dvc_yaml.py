@@ -132,7 +132,7 @@ def test_every_parameter_that_changes_a_result_is_some_stage_s():
     assert declared == set(Params.model_fields) - {"engine", "memory", "ray"}
 
 
-def test_only_modules_that_read_or_write_data_or_set_up_gpus_import_tensorflow():
+def test_only_modules_that_write_its_formats_read_its_data_sets_or_compute_import_tensorflow():
     importers = {
         str(path.relative_to(ROOT))
         for path in CODE.rglob("*.py")
@@ -141,7 +141,7 @@ def test_only_modules_that_read_or_write_data_or_set_up_gpus_import_tensorflow()
     assert importers == {
         "stages/export/formats.py",
         "stages/prepare/sources/tfds.py",
-        "stages/shared/formats/predictions.py",
+        "stages/shared/compiled.py",
         "stages/shared/networks/backend.py",
         "stages/shared/networks/devices.py",
     }

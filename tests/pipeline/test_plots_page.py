@@ -56,7 +56,7 @@ def test_a_difference_is_drawn_with_both_revisions(project: Project, open_file):
     history = project.folder / "reports/fcn8s/history.csv"
     history.write_text(history.read_text() + "3,0.5,0.5,0.5,0.5,0.5,0.5\n")
     page = open_file(plots_page(project, "diff"), within=project.folder)
-    charts = page.locator(".vega-embed").filter(has_text="fcn8s, mean IoU by epoch")
+    charts = page.locator(".vega-embed").filter(has_text="fcn8s, mean IoU")
     expect(charts).to_have_count(1)
     for revision in ("HEAD", "workspace"):
         expect(charts.get_by_text(revision, exact=True)).to_be_visible()

@@ -79,10 +79,7 @@ class Summary(Manifest):
 
 def write(path: Path, masks: Iterable[np.ndarray]) -> str:
     """Write predicted masks, uint8 (height, width), in the split's order, as PNG; their digest."""
-    # Here, for who reads predictions needs no TensorFlow. Pillow's PNGs are other bytes.
-    import tensorflow as tf
-
-    tfrecord.write(path, (tf.io.encode_png(mask[..., None]).numpy() for mask in masks))
+    tfrecord.write(path, map(encode, masks))
     return digest(path)
 
 
@@ -96,6 +93,13 @@ def reader(variant: str, summary: Summary, pictures: int) -> Entries[np.ndarray]
     """
     path = EVALUATION_DIR / variant / PREDICTIONS_FILE
     return Entries(path, pictures, summary.predictions, decode)
+
+
+def encode(mask: np.ndarray) -> bytes:
+    """A mask, uint8 (height, width), as it is stored."""
+    png = io.BytesIO()
+    Image.fromarray(mask).save(png, "PNG")
+    return png.getvalue()
 
 
 def decode(content: bytes) -> np.ndarray:

@@ -13,6 +13,11 @@ ENVIRONMENT = {
     # By default TensorFlow takes oneDNN on processors with AVX-512 alone; with AVX2 it halves the
     # time of a convolution's gradients too.
     "TF_ENABLE_ONEDNN_OPTS": "1",
+    # What JAX has compiled for this machine, so that the next process finds it: compiling can take
+    # longer than all the rest. Which kernels are the fastest is not measured anew either, which
+    # would let a rerun round otherwise.
+    "JAX_COMPILATION_CACHE_DIR": str(Path(".dvc/tmp/xla").absolute()),
+    "JAX_COMPILATION_CACHE_MAX_SIZE": str(2**31),
 }
 # What the libraries log below the level of an error.
 LOGGED = re.compile(

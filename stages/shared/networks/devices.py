@@ -16,6 +16,8 @@ from stages.shared.runtime.errors import UserError
 
 # Keras's own names: how many processes train one network together, and which this one is.
 PROCESSES, PROCESS = "KERAS_DISTRIBUTION_NUM_PROCESSES", "KERAS_DISTRIBUTION_PROCESS_ID"
+XLA = "XLA"
+THREADS_OF_A_GPU = 2
 # Where a container says what it may use.
 CONTAINER = Path("/sys/fs/cgroup")
 
@@ -85,17 +87,23 @@ def join() -> None:
     keras.distribution.initialize()
 
 
+def threads() -> int:
+    """How many threads keep the GPUs busy: while one of a GPU's two waits for files, the other
+    computes. One without a GPU."""
+    return THREADS_OF_A_GPU * len(gpus()) or 1
+
+
 @cache
 def _free() -> SimpleQueue[str]:
     free: SimpleQueue[str] = SimpleQueue()
-    for name in gpus():
+    for name in THREADS_OF_A_GPU * gpus():
         free.put(name)
     return free
 
 
 @contextmanager
-def one_for_each_thread() -> Iterator[str | None]:
-    """A scope in which a thread computes on a GPU that no other thread in such a scope has.
+def one_for_a_thread() -> Iterator[str | None]:
+    """A scope in which a thread computes on a GPU that as few others as can be have.
 
     Yields:
         Its name; None, and nothing changes, with fewer than two.
@@ -169,10 +177,19 @@ def all_gpus() -> AbstractContextManager[None]:
     return tf.distribute.MirroredStrategy().scope()
 
 
-def compiles() -> bool | str:
-    """Keras's `jit_compile`: XLA, but not for TensorFlow on a CPU, where compiling takes longer
-    than it saves, nor on several devices, which sum inside a step."""
+def compiles() -> bool:
+    """Whether XLA compiles the steps: with JAX always, with TensorFlow on one GPU. On a CPU that
+    takes longer than it saves, and several devices sum inside a step.
+
+    For TensorFlow the environment's `XLA=on` and `XLA=off` decide otherwise.
+    """
     if keras.backend.backend() != "tensorflow":
-        return "auto"
-    # "auto" is False under TF_DETERMINISTIC_OPS.
+        return keras.backend.backend() == "jax"
+    if os.environ.get(XLA) in ("on", "off"):
+        return os.environ[XLA] == "on"
     return bool(gpus()) and replicas() == 1
+
+
+def arithmetic() -> list[Any]:
+    """What decides the last bits of what is computed: the backend, its GPUs, and XLA."""
+    return [keras.backend.backend(), gpus(), compiles()]

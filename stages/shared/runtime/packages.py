@@ -1,7 +1,9 @@
 """Versions of the packages that decide which bytes a stage writes."""
 
 import json
-from importlib.metadata import version
+import os
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import filelock
@@ -9,7 +11,8 @@ import filelock
 from stages.shared.runtime import disk
 from stages.shared.runtime.paths import REPORTS_DIR
 
-NAMES = ("keras", "numpy", "pillow", "tensorflow")
+# Keras's backends are packages of the same names.
+NAMES = ("keras", "numpy", "pillow", os.environ.get("KERAS_BACKEND", "tensorflow"))
 # By stage, as DVC names it, the versions that it last ran under. Git keeps it, as it does dvc.lock.
 PACKAGES_FILE = REPORTS_DIR / "packages.json"
 LOCK_FILE = Path(".dvc/tmp/packages.lock")
@@ -18,8 +21,12 @@ Versions = dict[str, str]
 
 
 def versions() -> Versions:
-    """The installed version of each package."""
-    return {name: version(name) for name in NAMES}
+    """The version of each package that is installed."""
+    found: Versions = {}
+    for name in sorted(NAMES):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def noted() -> dict[str, Versions]:
