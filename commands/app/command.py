@@ -130,7 +130,7 @@ def page(segmenters: list[Segmenter], max_megabytes: int) -> gr.Blocks:
     def segment(path: str, opacity: float) -> list[Any]:
         name = Path(path).name
         try:
-            picture = pictures.decode_picture(Path(path).read_bytes())
+            picture = segmenters[0].decode(Path(path).read_bytes())
         except BadPictureError as error:
             raise gr.Error(html.escape(f"{name}: {error}"), print_exception=False) from None
         height, width = picture.shape[:2]

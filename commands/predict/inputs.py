@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from commands.predict.segmenter import Segmenter
-from stages.shared.formats.pictures import BadPictureError, Size, decode_picture
+from stages.shared.formats.pictures import BadPictureError, Size
 from stages.shared.runtime.errors import UserError
 
 
@@ -101,7 +101,7 @@ def _pictures(folder: Path) -> Iterator[Path]:
 def load(segmenter: Segmenter, keep_picture: bool, task: PictureTask) -> Loaded | Failed:
     """Decode and resize one picture; an error is returned, not raised."""
     try:
-        picture = decode_picture(task.picture.read_bytes())
+        picture = segmenter.decode(task.picture.read_bytes())
     except BadPictureError as error:
         return Failed(task, str(error))
     except OSError as error:

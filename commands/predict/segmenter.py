@@ -161,6 +161,14 @@ class Segmenter:
         """By variant, the class map, uint8 (height, width), of a picture, uint8 (..., 3)."""
         return self.class_maps(self.resized(picture)[None], [picture.shape[:2]])[0]
 
+    def decode(self, content: bytes) -> np.ndarray:
+        """A picture's file, uint8 (height, width, 3).
+
+        Raises:
+            BadPictureError: it can't be used.
+        """
+        return pictures.decode_picture(content, self.head.greys)
+
     def resized(self, picture: np.ndarray) -> np.ndarray:
         """A picture, uint8 (height, width, 3), at the size at which the network sees it."""
         size = picture.shape[:2]

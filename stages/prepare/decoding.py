@@ -13,6 +13,7 @@ from stages.shared.formats.pictures import (
     FORMATS,
     LABELS_16_BIT,
     BadPictureError,
+    Greys,
     Size,
     open_image,
     resize,
@@ -110,7 +111,13 @@ class Labels:
         return f"#{label:06x}" if self.colours else str(label)
 
 
-def decode_pair(image: bytes, mask: bytes, colours: bool = False, turn: bool = False) -> Decoded:
+def decode_pair(
+    image: bytes,
+    mask: bytes,
+    colours: bool = False,
+    turn: bool = False,
+    greys: Greys | None = None,
+) -> Decoded:
     """Decode a picture and its mask by their content, whatever their names say.
 
     Args:
@@ -120,6 +127,7 @@ def decode_pair(image: bytes, mask: bytes, colours: bool = False, turn: bool = F
         colours: the mask's colours are its labels, 0xRRGGBB.
         turn: turn both as their EXIF orientations say, but not a picture whose mask fits it only
             unturned.
+        greys: of a picture of more than 8 bits, see `pictures.rgb`.
 
     Raises:
         BadPictureError: one of them does not decode, or their sizes differ.
@@ -132,7 +140,7 @@ def decode_pair(image: bytes, mask: bytes, colours: bool = False, turn: bool = F
         sizes = ["{} x {}".format(*picture.size) for picture in (opened_mask, opened)]
         raise BadPictureError(f"the mask is {sizes[0]} pixels, its picture {sizes[1]}")
     labels = values(opened_mask, mask, colours)
-    return Decoded(rgb(opened), labels, tuple(filter(None, (jpeg, doubt))))
+    return Decoded(rgb(opened, greys), labels, tuple(filter(None, (jpeg, doubt))))
 
 
 def values(mask: Image.Image, content: bytes, colours: bool) -> np.ndarray:

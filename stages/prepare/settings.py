@@ -123,6 +123,8 @@ ImageSize = Annotated[
     BeforeValidator(_image_size, json_schema_input_type=Side | tuple[Side, Side]),
 ]
 Group = Annotated[Text, AfterValidator(_group)] | None
+# Lists in YAML.
+Greys = Annotated[tuple[float, float], Field(strict=False)]
 InsideRoot = Annotated[Text, AfterValidator(_inside_root)]
 
 
@@ -151,7 +153,7 @@ class Source(Section):
 
     @model_validator(mode="after")
     def _ignored_labels_are_no_classes(self) -> Self:
-        classes = getattr(self, "classes", ())
+        classes = getattr(self, "classes", None) or ()
         if both := [label for label in self.ignore if label in classes]:
             raise ValueError(f"ignore and classes both hold {both}; remove them from one")
         return self
@@ -242,15 +244,36 @@ class NamedSplits(Section):
         return self
 
 
-class FolderSource(Source):
-    """Pictures and masks on disk. All paths are relative to `root`.
+class OnDisk(Source):
+    """What the sources have in common whose pictures lie in a folder. All paths are relative to
+    `root`.
+
+    Attributes:
+        pictures: a glob pattern, `**` for any number of folders, `{a,b}` for one of several.
+        splits: which picture is in which.
+        greys: [black, white], the values of a grey picture of more than 8 bits between which it is
+            scaled, such as [0, 4095]; null: such pictures can't be used.
+    """
+
+    pictures: InsideRoot
+    splits: Annotated[FractionSplits | NamedSplits, Field(discriminator="by")]
+    greys: Greys | None = None
+
+    @model_validator(mode="after")
+    def _black_is_below_white(self) -> Self:
+        if self.greys and self.greys[0] >= self.greys[1]:
+            raise ValueError(f"greys is {list(self.greys)}; black should be below white")
+        return self
+
+
+class FolderSource(OnDisk):
+    """Pictures and masks on disk.
 
     Attributes:
         pictures: a glob pattern, `**` for any number of folders, `{a,b}` for one of several. What
             the pattern of the masks finds too is a mask.
         masks: a glob pattern. A mask belongs to the picture of the same stem: what stands for `*`
             in the file's name, without its extension.
-        splits: which picture is in which.
         classes: labels or colours in the masks to class names; those with the same name are one
             class, and the first label decides its place among the classes. Or the names in a list,
             or in a text file with one per line, from label 0.
@@ -258,9 +281,7 @@ class FolderSource(Source):
     """
 
     source: Literal["folder"]
-    pictures: InsideRoot
     masks: InsideRoot
-    splits: Annotated[FractionSplits | NamedSplits, Field(discriminator="by")]
     classes: Annotated[
         dict[int, str] | dict[str, str] | str,
         BeforeValidator(
@@ -284,9 +305,35 @@ class FolderSource(Source):
         return self
 
 
+class AnnotationsSource(OnDisk):
+    """Pictures on disk with outlines of objects, as annotation tools write them.
+
+    Attributes:
+        format: of the annotations: `coco` (JSON, with polygons or run lengths), `yolo` (a text file
+            of polygons for each picture, names in a YAML file) or `labelme` (a JSON for each
+            picture).
+        annotations: a glob pattern of their files.
+        background: the class of what no shape covers; null: it is ignored.
+        classes: names of the categories that are used, in this order; those of the others are as if
+            they were not there. null: all that a shape has.
+        ignore: names of categories; no loss and no metric counts their pixels, nor those of what
+            COCO marks as a crowd.
+    """
+
+    source: Literal["annotations"]
+    format: Literal["coco", "yolo", "labelme"]
+    annotations: InsideRoot
+    background: Text | None = "background"
+    classes: list[Text] | None = None
+    # Categories have names.
+    ignore: Annotated[list[Text], Field(default_factory=list)]  # type: ignore[assignment]
+
+
 def has_colours(settings: FolderSource) -> bool:
     """Whether a folder's masks hold colours, not labels."""
     return isinstance(settings.classes, dict) and _is(dict[Colour, Text], settings.classes)
 
 
-AnySource = Annotated[DemoSource | FolderSource | TfdsSource, Field(discriminator="source")]
+AnySource = Annotated[
+    DemoSource | FolderSource | AnnotationsSource | TfdsSource, Field(discriminator="source")
+]

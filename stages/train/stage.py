@@ -256,6 +256,7 @@ def head_config(variant: Variant, features: Features) -> tuple[HeadConfig, dict[
     """Configuration of the variant's head, and the statistics of its taps, coarsest first."""
     taps = backbones.from_coarse(features.taps, variant.stride)
     statistics = {tap: Statistics.of(features.taps[tap]) for tap in taps}
+    dataset = Dataset.load()
     config = HeadConfig(
         decoder=variant.decoder,
         width=variant.width if variant.decoder != "fcn" else 0,
@@ -264,7 +265,8 @@ def head_config(variant: Variant, features: Features) -> tuple[HeadConfig, dict[
         channels={tap: len(statistics[tap].mean) for tap in taps},
         classes=features.classes,
         image_size=features.image_size,
-        fit=Dataset.load().fit,
+        fit=dataset.fit,
+        greys=dataset.greys,
         backbone=variant.backbone,
         backbone_weights=features.backbone_weights,
     )

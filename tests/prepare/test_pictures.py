@@ -11,7 +11,7 @@ from PIL import Image
 
 from stages.prepare.decoding import Labels, decode_pair, fit
 from stages.shared.formats import pictures
-from stages.shared.formats.pictures import BadPictureError
+from stages.shared.formats.pictures import BadPictureError, decode_picture
 from stages.shared.records.dataset import IGNORED
 from tests.conftest import encoded
 
@@ -182,3 +182,22 @@ def test_labels_without_a_class_are_named():
         Labels({1: "cat", 2: "dog"}).indices(np.uint8([[1, 0, 255]]))
     with pytest.raises(BadPictureError, match=r"class: 3, 4, 5, 6, 7, 8, 9, 10 and 2 more; name"):
         Labels({1: "cat", 2: "dog"}).indices(np.arange(1, 13, dtype=np.uint16)[None])
+
+
+def test_a_picture_of_more_than_8_bits_is_scaled_between_black_and_white():
+    values = np.array([[0, 1000, 2000], [3000, 5000, 65535]], np.uint16)
+    seen = decode_picture(encoded(values, "PNG"), (1000, 5000))
+    shares = (values.astype(float) - 1000) / 4000
+    grey = np.rint(255 * shares.clip(0, 1)).astype(np.uint8)
+    np.testing.assert_array_equal(seen, np.stack([grey] * 3, axis=-1))
+
+
+def test_floats_are_scaled_likewise_and_what_is_no_number_is_black():
+    values = np.array([[-1.0, 0.0, 0.5], [1.0, 2.0, np.nan]], np.float32)
+    seen = decode_picture(encoded(values, "TIFF"), (0, 1))[..., 0]
+    np.testing.assert_array_equal(seen, [[0, 0, 128], [255, 255, 0]])
+
+
+def test_a_picture_of_8_bits_is_taken_as_it_is(image: np.ndarray):
+    seen = decode_picture(encoded(image, "PNG"), (1000, 5000))
+    np.testing.assert_array_equal(seen, image)

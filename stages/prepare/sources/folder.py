@@ -76,7 +76,7 @@ def require_usable(settings: FolderSource, table: Labels, part: Sequence[Pair]) 
     """
     for pair in part:
         try:
-            table.indices(Decode(Path(settings.root), pair, table.colours)().mask)
+            table.indices(Decode(settings, pair)().mask)
         except BadPictureError as error:
             raise UserError(
                 f"{pair.picture}: {error} (its mask is {pair.mask}); mend it, or set "
@@ -102,12 +102,11 @@ def examples(settings: FolderSource, seed: int) -> dict[str, list[Example]]:
             partner, the pictures in two splits or in none, a link that leads nowhere, or a folder
             that can't be read.
     """
-    root, colours = Path(settings.root), has_colours(settings)
     every, parts = found(settings, seed, note=print)
     if unused := set(every).difference(*parts.values()):
         print(f"note: in no split: {listed(sorted(pair.picture for pair in unused))}")
     return {
-        split: [Example(p.picture, Decode(root, p, colours), p.mask) for p in part]
+        split: [Example(p.picture, Decode(settings, p), p.mask) for p in part]
         for split, part in parts.items()
     }
 
@@ -131,42 +130,47 @@ class Decode:
     """Reads and decodes a pair. Pickled, for another machine, it takes the files' content along.
 
     Args:
-        root: of the paths.
+        settings: of the data set.
         pair: of files.
-        colours: the mask's colours are its labels.
     """
 
-    def __init__(self, root: Path, pair: Pair, colours: bool) -> None:
-        self.root, self.pair, self.colours = root, pair, colours
+    def __init__(self, settings: FolderSource, pair: Pair) -> None:
+        self.root, self.pair = Path(settings.root), pair
+        self.colours, self.greys = has_colours(settings), settings.greys
 
     def __call__(self) -> Decoded:
-        return _from_contents(*self._contents())()
+        return self._of_contents()()
 
     def __reduce__(self) -> tuple[Any, ...]:
         try:
-            return _from_contents, self._contents()
+            decode = self._of_contents()
         except BadPictureError as error:
-            return _refused, (str(error),)
+            return refused, (str(error),)
+        return partial, (decode.func, *decode.args)
 
-    def _contents(self) -> tuple[bytes, bytes, bool]:
+    def _of_contents(self) -> "partial[Decoded]":
         picture, mask = self.pair
         if mask is None:
             raise BadPictureError("it has no mask")
-        return _content(self.root / picture), _content(self.root / mask), self.colours
+        contents = content(self.root / picture), content(self.root / mask)
+        return partial(decode_pair, *contents, self.colours, True, self.greys)
 
 
-def _from_contents(picture: bytes, mask: bytes, colours: bool) -> Decoding:
-    return partial(decode_pair, picture, mask, colours=colours, turn=True)
+def refused(reason: str) -> Decoding:
+    """The decoding of a picture that can't be used."""
 
-
-def _refused(reason: str) -> Decoding:
     def decode() -> Decoded:
         raise BadPictureError(reason)
 
     return decode
 
 
-def _content(path: Path) -> bytes:
+def content(path: Path) -> bytes:
+    """What a file holds.
+
+    Raises:
+        BadPictureError: it can't be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:

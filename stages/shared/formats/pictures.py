@@ -17,39 +17,52 @@ Image.init()
 FORMATS = tuple(sorted(set(Image.OPEN) - {"EPS"}))
 
 Size = tuple[int, int]
+# The values that are black and white in a picture of more than 8 bits.
+Greys = tuple[float, float]
 
 
 class BadPictureError(Exception):
     """A picture or a mask that can't be used; its text says why, without naming the picture."""
 
 
-def decode_picture(content: bytes) -> np.ndarray:
+def decode_picture(content: bytes, greys: Greys | None = None) -> np.ndarray:
     """Decode a picture the way a viewer shows it: turned as its EXIF orientation says.
 
     Args:
         content: a file of any format that Pillow reads; palettes and alpha become plain RGB.
+        greys: of a picture of more than 8 bits.
 
     Returns:
         uint8 (height, width, 3).
 
     Raises:
-        BadPictureError: it does not decode, or has more than 8 bits a channel.
+        BadPictureError: it does not decode, or has more than 8 bits a channel and no `greys`.
     """
-    return rgb(upright(open_image(content, "picture"), "picture"))
+    return rgb(upright(open_image(content, "picture"), "picture"), greys)
 
 
-def rgb(image: Image.Image) -> np.ndarray:
+def rgb(image: Image.Image, greys: Greys | None = None) -> np.ndarray:
     """The pixels of an opened picture, uint8 (height, width, 3).
 
+    Args:
+        image: opened.
+        greys: of a picture of more than 8 bits; what lies beyond them is black or white too.
+
     Raises:
-        BadPictureError: it has more than 8 bits a channel.
+        BadPictureError: it has more than 8 bits a channel and no `greys`.
     """
-    if image.mode in DEEP_PICTURES:
+    if image.mode not in DEEP_PICTURES:
+        return np.asarray(image.convert("RGB"))
+    if greys is None:
         raise BadPictureError(
-            f"the picture's pixels are {image.mode}, more than 8 bits; save it with 8 bits a "
-            "channel"
+            f"the picture's pixels are {image.mode}, more than 8 bits; say which of its values is "
+            "black and which is white, dataset.greys: [0, 4095], or save it with 8 bits a channel"
         )
-    return np.asarray(image.convert("RGB"))
+    black, white = greys
+    shares = (np.asarray(image, np.float32) - black) / (white - black)
+    # What is not a number is black.
+    grey = np.rint(255 * np.clip(np.nan_to_num(shares), 0, 1)).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)
 
 
 def open_image(content: bytes, what: str) -> Image.Image:

@@ -41,13 +41,15 @@ class HeadConfig(Manifest):
         classes: their names, in the order of the logits.
         image_size: (height, width) of the pictures that it was trained on.
         fit: how they were brought to this size, see `dataset.fit` in params.yaml.
+        greys: the values that are black and white in pictures of more than 8 bits; None: it knows
+            no such pictures.
         backbone: the entry of `backbones` in params.yaml that it stands on.
         frozen: whether the backbone still has the weights that its features were computed with.
         backbone_weights: digest of those that it has.
         weights: digest of its own; empty before they are written.
     """
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[5] = 5
     decoder: str = "fcn"
     width: int = 0
     context: int = 0
@@ -56,6 +58,7 @@ class HeadConfig(Manifest):
     classes: list[str]
     image_size: tuple[int, int]
     fit: str
+    greys: tuple[float, float] | None = None
     backbone: str
     frozen: bool = True
     backbone_weights: str = ""

@@ -67,6 +67,14 @@ class Dataset(Manifest):
         return cls.read(DATASET_FILE)
 
     @property
+    def greys(self) -> tuple[float, float] | None:
+        """The values that are black and white in pictures of more than 8 bits, if any may be."""
+        match self.source.get("greys"):
+            case [float(black) | int(black), float(white) | int(white)]:
+                return black, white
+        return None
+
+    @property
     def digest(self) -> str:
         """SHA-256 of all that the records hold and of what it stands for."""
         held = self.model_dump(mode="json", include={"image_size", "classes", "shards"})

@@ -58,8 +58,8 @@ def test_features_are_the_backbone_s_activations_to_half_a_step(in_project: Proj
         ("models/vgg19/backbone.json", 8, "network preset width strides origin weights"),
         (
             "models/fcn8s/head.json",
-            4,
-            "decoder width context stride channels classes image_size fit backbone frozen "
+            5,
+            "decoder width context stride channels classes image_size fit greys backbone frozen "
             "backbone_weights weights",
         ),
         ("models/fcn8s/settings.json", 2, "train stride settings seed"),

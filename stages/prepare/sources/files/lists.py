@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from stages.prepare.settings import FolderSource
+from stages.prepare.settings import OnDisk
 from stages.prepare.sources.files.patterns import Found, normal
 from stages.shared.runtime.errors import UserError
 from stages.shared.settings.section import SPLITS
@@ -18,7 +18,7 @@ class Listed(NamedTuple):
     mask: str | None
 
 
-def lists(settings: FolderSource, pictures: Found, masks: Found) -> dict[str, list[Listed]]:
+def lists(settings: OnDisk, pictures: Found, masks: Found) -> dict[str, list[Listed]]:
     """What the lists of the splits name, a line each, the first time that each is named.
 
     A line begins with a picture's path, file name or stem. The path may have more folders in front,
@@ -63,13 +63,13 @@ def columns(line: str) -> list[str]:
     return re.split(r"[,\s]+", line)
 
 
-def named(settings: FolderSource) -> dict[str, str]:
+def named(settings: OnDisk) -> dict[str, str]:
     """The splits that have a list, or a folder, of their own."""
     names = {split: getattr(settings.splits, split) for split in SPLITS}
     return {split: name for split, name in names.items() if isinstance(name, str)}
 
 
-def lines(settings: FolderSource, file: str, key: str) -> dict[int, str]:
+def lines(settings: OnDisk, file: str, key: str) -> dict[int, str]:
     """The lines of a text file in the root by number, from 1, without the empty ones.
 
     Raises:

@@ -40,7 +40,7 @@ def pairs(
     lines = [line for part in lists.values() for line in part]
     mask_of = {line.picture: line.mask for line in lines if line.mask}
     if len(mask_of) < len(lines) or not lines:
-        picture_keys, mask_keys = keys(settings, pictures, masks)
+        picture_keys, mask_keys = keys(settings.pictures, settings.masks, pictures, masks)
         by_key = {key: file for file, key in mask_keys.items()}
         mask_of = {p: by_key[key] for p, key in picture_keys.items() if key in by_key} | mask_of
         if not mask_of:

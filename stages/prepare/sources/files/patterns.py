@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 
 import bracex
 
-from stages.prepare.settings import FolderSource
 from stages.shared.runtime.errors import UserError
 
 # How many files a message lists.
@@ -30,9 +29,7 @@ def matched(root: Path, in_pictures: str, in_masks: str) -> tuple[Found, Found]:
     Raises:
         UserError: a pattern finds no file, or both find the same; a folder can't be read.
     """
-    _require_readable(root)
-    pictures = _found(root, "pictures", in_pictures)
-    masks = _found(root, "masks", in_masks)
+    pictures, masks = matches(root, "pictures", in_pictures), matches(root, "masks", in_masks)
     if masks.keys() < pictures.keys():
         return {file: found for file, found in pictures.items() if file not in masks}, masks
     if both := sorted(pictures.keys() & masks.keys()):
@@ -44,13 +41,15 @@ def matched(root: Path, in_pictures: str, in_masks: str) -> tuple[Found, Found]:
     return pictures, masks
 
 
-def keys(settings: FolderSource, pictures: Found, masks: Found) -> tuple[dict[str, Key], ...]:
+def keys(
+    in_pictures: str, in_masks: str, pictures: Found, masks: Found
+) -> tuple[dict[str, Key], ...]:
     """Of pictures and of masks, by file: what a pair has in common.
 
     That is the stem; if two pictures share it, also the folders that the patterns leave open and
     the place in the braces that both have in their folders.
     """
-    folders = [_folders(pattern) for pattern in (settings.pictures, settings.masks)]
+    folders = [_folders(pattern) for pattern in (in_pictures, in_masks)]
     several = len(folders[0]) == len(folders[1]) > 1
     keyed = [
         {file: _key(file, found, own if several else []) for file, found in files.items()}
@@ -86,8 +85,18 @@ def _require_readable(root: Path) -> None:
         pass
 
 
-def _found(root: Path, key: str, pattern: str) -> Found:
-    """The files under `root` that a pattern finds, sorted; hidden ones only if it names them."""
+def matches(root: Path, key: str, pattern: str) -> Found:
+    """The files under `root` that a pattern finds, sorted; hidden ones only if it names them.
+
+    Args:
+        root: of the paths.
+        key: of `dataset`, for messages.
+        pattern: that it has.
+
+    Raises:
+        UserError: it finds no file, or a folder can't be read.
+    """
+    _require_readable(root)
     found: Found = {}
     for alternative in bracex.expand(pattern):
         # Path.glob follows no links to folders.

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from stages.prepare.settings import FolderSource, FractionSplits
+from stages.prepare.settings import FractionSplits, OnDisk
 from stages.prepare.sources.files.lists import Listed, named
 from stages.prepare.sources.files.pairs import Pair
 from stages.shared.runtime.errors import UserError
@@ -16,7 +16,7 @@ from stages.shared.settings.section import SPLITS
 
 
 def splits(
-    settings: FolderSource, pairs: Sequence[Pair], lists: dict[str, list[Listed]], seed: int
+    settings: OnDisk, pairs: Sequence[Pair], lists: dict[str, list[Listed]], seed: int
 ) -> dict[str, list[Pair]]:
     """The pairs of each split, sorted.
 
@@ -76,7 +76,7 @@ def drawn(
     return parts
 
 
-def _by_folder(settings: FolderSource, pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
+def _by_folder(settings: OnDisk, pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
     names = named(settings)
     parts: dict[str, list[Pair]] = {split: [] for split in names}
     for pair in pairs:
