@@ -1,14 +1,12 @@
 """Charts of the results: the plot templates of `dvc plots`, in .dvc/plots/, filled with data."""
 
-from pathlib import Path
 from typing import Any
 
-from dvc_render.vega import VegaRenderer
+from commands.internals import filled_template
 
 Spec = dict[str, Any]
 Rows = list[dict[str, Any]]
 
-TEMPLATES_DIR = Path(".dvc/plots")
 # As wide as the page has room for, the legend below.
 FLUID = {
     "width": "container",
@@ -72,10 +70,6 @@ def confusion(rows: Rows) -> Spec:
 
 def _filled(template: str, rows: Rows, x: str, y: str, title: str = "", **labels: str) -> Spec:
     """A template with data in it; one that has a facet for each revision without facets."""
-    data = [{"rev": "workspace"} | row for row in rows]
-    renderer = VegaRenderer(
-        data, title, template=template, template_dir=TEMPLATES_DIR, x=x, y=y, title=title, **labels
-    )
-    spec = renderer.get_filled_template()
+    spec = filled_template(template, rows, x, y, title, **labels)
     spec.pop("facet", None)
     return spec | spec.pop("spec", {})

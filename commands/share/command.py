@@ -7,8 +7,7 @@ pushes its entries, but not the outs that Git tracks (histories, metrics, plots)
 runs the stage again, so this command pushes them too.
 """
 
-from dvc.repo import Repo, lock_repo
-
+from commands.internals import push_outs_of_git
 from commands.programs import run
 
 
@@ -19,10 +18,4 @@ def main() -> None:
         UserError: `dvc push` failed; its own message says why.
     """
     run("dvc", "push", "--run-cache")
-    with Repo() as repo, lock_repo(repo):
-        for out in repo.index.outs:
-            if not out.use_cache:
-                # A run leaves them in the cache; those that came by Git are of no run made here.
-                out.use_cache = True
-                out.use_cache = not out.changed_cache()
-        print(f"{repo.push()} more, of outs that Git tracks")
+    print(f"{push_outs_of_git()} more, of outs that Git tracks")

@@ -30,6 +30,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from commands.arguments import count
+from commands.internals import experiment_reference
 from commands.programs import end
 from stages.shared.runtime.console import bar
 from stages.shared.runtime.errors import UserError
@@ -280,7 +281,7 @@ def curve_of(history: str) -> Curve:
 def committed(experiment: str) -> str:
     """The commit of an experiment that started from the last commit; empty if there is none."""
     head = output("git", "rev-parse", "HEAD").strip()
-    name = f"refs/exps/{head[:2]}/{head[2:]}/{experiment}"
+    name = experiment_reference(head, experiment)
     return output("git", "for-each-ref", "--format=%(objectname)", name).strip()
 
 

@@ -77,10 +77,13 @@ def by_stage(printed: str) -> dict[str, list[str]]:
 
 def test_without_a_terminal_each_stage_says_what_how_much_and_how_long(run):
     printed = by_stage(run["stdout"])
-    assert printed.keys() == PRINTED.keys()
-    for stage, patterns in PRINTED.items():
-        assert len(printed[stage]) == len(patterns), printed[stage]
-        for line, pattern in zip(printed[stage], patterns, strict=True):
+    assert list(printed) == list(PRINTED)
+    for number, (stage, patterns) in enumerate(PRINTED.items(), start=1):
+        # In a first run it is not known how long the others take.
+        first, *lines = printed[stage]
+        assert first == f"stage {number} of {len(PRINTED)}"
+        assert len(lines) == len(patterns), lines
+        for line, pattern in zip(lines, patterns, strict=True):
             assert re.fullmatch(pattern, line), line
 
 

@@ -1,6 +1,7 @@
 """The start of a process: of a stage, or of a command that is run by hand."""
 
 import ctypes
+import os
 import signal
 import sys
 import time
@@ -9,10 +10,12 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-from stages.shared.runtime import packages, seconds, stopping
+from stages.shared.runtime import packages, place, seconds, stopping
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import OUTPUT_FOLDERS
 
+# DVC's own, of what it runs.
+DVC_STAGE = "DVC_STAGE"
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
@@ -33,6 +36,8 @@ def stage(name: str, *arguments: str, setup: Callable[[], None] = lambda: None) 
         sys.exit(" ".join((f"usage: python -m stages.{name}", *arguments)))
     keep_freed_memory()
     with in_plain_words(stopping.standing):
+        if line := place.told(os.environ[DVC_STAGE]) if DVC_STAGE in os.environ else "":
+            print(line, flush=True)
         setup()
         run: Callable[..., str] = getattr(import_module(f"stages.{name}.stage"), name)
         given = [argument.removeprefix(f"{name}@") for argument in sys.argv[1:]]
