@@ -43,17 +43,21 @@ class Workspace:
     def __init__(self, folder: Path, params: dict) -> None:
         self.folder = folder
         for name in COPIED:
-            source, target = ROOT / name, folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source, target)
+            self.copy(name)
         for watched in ("data/archives", "data/weights"):
             (folder / watched).mkdir(parents=True)
         (folder / ".gitignore").write_text("__pycache__/\n")
         self.set_params(params)
         self.run("git", "init", "--quiet")
+
+    def copy(self, name: str) -> None:
+        """Copy a file or folder of the project."""
+        source, target = ROOT / name, self.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
 
     def set_params(self, params: dict) -> None:
         """Write params.yaml."""

@@ -67,7 +67,8 @@ def main() -> None:
     track(root)
     title = f"Written by `make new DATA={root}`; {PROFILE} explains each setting."
     profile = PROFILE.read_text(encoding="utf-8")
-    PARAMS_FILE.write_text(params.written(profile, dataset, title), encoding="utf-8")
+    text = params.written(profile, dataset, title, counts["train"])
+    PARAMS_FILE.write_text(text, encoding="utf-8")
     forget()
     for doubt in doubts:
         print(f"look at: {doubt}")
@@ -217,7 +218,7 @@ def say(
 
 def forget() -> None:
     """Remove the reports and the lock file of what the project held before; Git has them."""
-    for path in REPORTS_DIR.iterdir():
+    for path in REPORTS_DIR.glob("*"):
         if path.name not in KEPT:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     LOCK_FILE.unlink(missing_ok=True)

@@ -33,7 +33,7 @@ def test_a_layout_is_found_with_its_splits_and_classes(name: str, tmp_path: Path
     table = folder.labels(settings)
     for pair in pairs:
         if pair.mask:
-            table.indices(folder.Decode(tmp_path, pair, table.colours)().mask)
+            table.indices(folder.Decode(settings, pair)().mask)
 
 
 @pytest.mark.parametrize(
@@ -217,13 +217,21 @@ def test_a_folder_without_pictures_or_without_masks_is_told(tmp_path: Path):
 def test_the_profile_stays_as_it_is_but_for_its_data_set():
     profile = (ROOT / "profiles/folder.yaml").read_text()
     dataset = {"source": "folder", "classes": {0: "no", 1: "a: b"}, "ignore": [255], "root": "é"}
-    text = params.written(profile, dataset, "Made.")
+    text = params.written(profile, dataset, "Made.", pictures=1000)
     before, after = (yaml.safe_load(content) for content in (profile, text))
     assert after.pop("dataset") == dataset
+    # 450 steps of 16 pictures are 7 epochs of 1,000.
+    assert after["train"]["epochs"] == 10
+    after["train"]["epochs"] = before["train"]["epochs"]
     del before["dataset"]
     assert after == before
     assert text.startswith("# Made.\nseed: 27\n")
     assert text.count("#") > 20
+
+
+@pytest.mark.parametrize(("pictures", "epochs"), [(20, 30), (250, 30), (500, 14), (10**6, 10)])
+def test_more_pictures_take_fewer_epochs(pictures: int, epochs: int):
+    assert params.epochs(pictures, batch_size=16, most=30) == epochs
 
 
 @pytest.fixture

@@ -53,6 +53,7 @@ NOT_RUN = {
     "make benchmark-peers": "it installs PyTorch and takes an hour; see tests/benchmarks",
     "python -m benchmarks.families": "it takes minutes; see `make benchmark`",
     "KERAS_BACKEND=jax python -m benchmarks.accelerator": "it needs a GPU; see tests/benchmarks",
+    "python -m benchmarks.folder": "it takes minutes; see tests/benchmarks",
     "python -m benchmarks.host": "it takes minutes; see `make benchmark`",
     "make soak": "it takes minutes; tests/benchmarks/test_soak.py runs what it runs",
     ".venv/bin/python -m benchmarks.run --backend jax": "it takes minutes; see `make benchmark`",
