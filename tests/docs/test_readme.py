@@ -69,6 +69,7 @@ NOT_RUN = {
     "dvc repro --pull": BUCKET,
     "ray start --head": CLUSTER,
     "dvc exp run -S engine=ray -S ray.address=auto": CLUSTER,
+    "dvc repro, A GPU": "tests/pipeline/test_without_tensorflow.py runs the stages on JAX",
     "git pull && dvc pull": "the tiny project has no remote",
     "export KERAS_BACKEND=jax": PROCESSES,
     "export KERAS_DISTRIBUTION_JOB_ADDRESSES=10.0.0.1:1234": PROCESSES,
