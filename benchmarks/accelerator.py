@@ -188,7 +188,7 @@ def rates_table(found: dict[str, dict[str, Any]]) -> str:
 def run_table(found: dict[str, Any]) -> str:
     """A row for each stage."""
     rows = [(f"`{stage}`", f"{seconds:.1f}") for stage, seconds in found["seconds"].items()]
-    rows.append(("all", f"{sum(found['seconds'].values()):.0f}"))
+    rows.append(("all of these", f"{sum(found['seconds'].values()):.0f}"))
     size = f"{ORIGINAL_SIZE[1]} x {ORIGINAL_SIZE[0]}"
     text = (
         f"The stages on {sum(found['pictures'].values()):,} drawn pictures of {size}, as many as "

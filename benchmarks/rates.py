@@ -245,7 +245,7 @@ def fitted(
     sampled: Sampled | None,
     augment: RandomAugmentation | None = None,
 ) -> tuple["EpochTimes", list[dict[str, float]]]:
-    """Train a network as the stage does; the time of each epoch, and what was measured."""
+    """Train a network by the stage's `fit`; the time of each epoch, and what was measured."""
     settings = Train(
         epochs=options.epochs,
         batch_size=options.batch_size,

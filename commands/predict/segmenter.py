@@ -93,11 +93,11 @@ def together(variants: Sequence[str], views: Views = AS_TRAINED) -> list["Segmen
     for variant in variants:
         head = trained(variant)
         groups.setdefault((head.backbone, head.backbone_weights), []).append(variant)
-        expected.add((tuple(head.classes), head.image_size, head.fit))
+        expected.add((tuple(head.classes), head.image_size, head.fit, head.greys))
     if len(expected) > 1:
         raise UserError(
-            f"{', '.join(variants)} were trained on other classes, or on pictures of another size "
-            "or fit, than each other; `dvc repro` trains all on the same"
+            f"{', '.join(variants)} were trained on other classes, or on pictures of another "
+            "size, fit or greys, than each other; `dvc repro` trains all on the same"
         )
     return [Segmenter(group, views) for group in groups.values()]
 

@@ -66,7 +66,7 @@ def note_upgrades() -> None:
     # The output of `check` is the same bytes under any version.
     stages = [stage for stage in others if stage in locked and stage != "check"]
     changes = {
-        f"{name} {had} ({installed.get(name, 'another backend')} is installed)"
+        f"{name} {had} ({installed.get(name, 'another backend')} is used)"
         for stage in stages
         for name, had in others[stage].items()
         if had != installed.get(name)

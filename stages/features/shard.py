@@ -154,7 +154,7 @@ def flipped(batch: shards.Batch) -> shards.Batch:
 
 
 def known(parts: Encoded, answer: Answer) -> Encoded:
-    """A tap of an answer, once it is computed; its activations stay on the device."""
+    """A tap of an answer, once it is computed; its activations may still be on the device."""
     scale, mean, squares = map(answer.array, (parts.scale, parts.mean, parts.squares))
     return Encoded(parts.values, scale, mean, squares)
 

@@ -124,7 +124,8 @@ ImageSize = Annotated[
 ]
 Group = Annotated[Text, AfterValidator(_group)] | None
 # Lists in YAML.
-Greys = Annotated[tuple[float, float], Field(strict=False)]
+Grey = Annotated[float, Field(strict=False, allow_inf_nan=False)]
+Greys = Annotated[tuple[Grey, Grey], Field(strict=False)]
 InsideRoot = Annotated[Text, AfterValidator(_inside_root)]
 
 
@@ -324,7 +325,7 @@ class AnnotationsSource(OnDisk):
     format: Literal["coco", "yolo", "labelme"]
     annotations: InsideRoot
     background: Text | None = "background"
-    classes: list[Text] | None = None
+    classes: Annotated[list[Text], Field(min_length=1)] | None = None
     # Categories have names.
     ignore: Annotated[list[Text], Field(default_factory=list)]  # type: ignore[assignment]
 

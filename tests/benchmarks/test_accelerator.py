@@ -69,7 +69,7 @@ def test_rates_and_seconds_are_shown(tmp_path: Path):
         "| training, augmented: share of the peak | 30% |",
         "| fcn8s: ms a picture and epoch | 0.083 |",
         "| `train@fcn8s` | 20.0 |",
-        "| all | 21 |",
+        "| all of these | 21 |",
     ):
         assert row in text
     assert "`train@fcn8s`, run again, wrote the same bytes." in text

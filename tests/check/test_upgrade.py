@@ -32,7 +32,7 @@ def notes(project: Project) -> list[str]:
 
 
 def test_every_stage_notes_the_versions_that_it_ran_under(built_project: Project):
-    installed = {n: version(n) for n in ("keras", "numpy", "pillow", "tensorflow")}
+    installed = {n: version(n) for n in ("keras", "numpy", "pillow", "pycocotools", "tensorflow")}
     stages = ["check", "prepare", "backbone@vgg19", "features@vgg19", "compare", "export@fcn32s"]
     stages += [f"{s}@{v}" for s in ("train", "evaluate") for v in built_project.params["variants"]]
     assert noted(built_project) == dict.fromkeys(stages, installed)
@@ -46,7 +46,7 @@ def test_after_an_upgrade_one_line_names_the_stage_both_versions_and_the_choices
     note(project, {"train@fcn8s": {"tensorflow": OLD}})
     (line,) = notes(project)
     assert "train@fcn8s ran with " in line
-    assert f"tensorflow {OLD} ({version('tensorflow')} is installed)" in line
+    assert f"tensorflow {OLD} ({version('tensorflow')} is used)" in line
     for command in ("`dvc repro --force`", "`dvc commit`"):
         assert command in line
     for other in ("train@fcn16s", "train@fcn8s-", "evaluate", "prepare", "keras", "numpy"):

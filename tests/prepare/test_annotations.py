@@ -170,8 +170,66 @@ def test_categories_are_chosen_and_ignored_by_name_and_the_background_too(tmp_pa
 
 
 def test_an_outline_that_stands_out_is_cut_off_at_the_edge(tmp_path: Path):
-    given = made(tmp_path, coco({"category_id": 3, "segmentation": [box(50, 30, 10**9, 10**9)]}))
+    given = made(tmp_path, coco({"category_id": 3, "segmentation": [box(50, 30, 90, 90)]}))
     np.testing.assert_array_equal(mask_of(given), expected(("cat", np.s_[30:, 50:])))
+
+
+def test_a_slanted_edge_goes_on_to_where_it_leaves_the_picture(tmp_path: Path):
+    """Below the line from the corner at the top left, which ends far outside."""
+    outline = [0, 0, 200, 200, 0, 200]
+    given = made(tmp_path, coco({"category_id": 3, "segmentation": [outline]}))
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    found = mask_of(given) == "cat"
+    assert found[y > x + 1].all()
+    assert not found[y < x - 1].any()
+
+
+def test_files_may_use_the_same_number_for_other_categories(tmp_path: Path):
+    one = coco({"category_id": 3, "segmentation": [box(0, 0, 9, 9)]})
+    other = coco({"category_id": 3, "segmentation": [box(20, 0, 29, 9)]})
+    other["categories"] = [{"id": 3, "name": "bird"}]
+    given = made(tmp_path, one)
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    np.testing.assert_array_equal(
+        mask_of(given), expected(("cat", np.s_[0:9, 0:9]), ("bird", np.s_[0:9, 20:29]))
+    )
+
+
+def test_more_classes_than_a_mask_can_hold_are_refused_and_fewer_than_two(tmp_path: Path):
+    content = coco(*({"category_id": n, "segmentation": [box(0, 0, 9, 9)]} for n in range(300)))
+    content["categories"] = [{"id": n, "name": f"c{n}"} for n in range(300)]
+    given = made(tmp_path, content)
+    for changes, told in (
+        ({}, "has classes: 301, with the background; there should be 2 to 255"),
+        ({"background": None, "classes": ["c1"]}, "has classes: 1, "),
+    ):
+        with pytest.raises(UserError, match=told):
+            annotations.labels(given.model_copy(update=changes))
+    assert len(annotations.labels(given.model_copy(update={"classes": ["c1"]})).classes) == 2
+
+
+def test_a_category_to_ignore_that_there_is_not_is_told(tmp_path: Path):
+    given = made(tmp_path, coco({"category_id": 3, "segmentation": [box(0, 0, 9, 9)]}))
+    with pytest.raises(UserError, match=r"dataset\.ignore names Cat, .* they have cat"):
+        annotations.labels(given.model_copy(update={"ignore": ["Cat"]}))
+
+
+def test_a_list_may_name_pictures_without_annotations(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    content = coco({"category_id": 3, "segmentation": [box(0, 0, 9, 9)]}, pictures=3)
+    content["images"].append({"id": 9, "file_name": "lost.png"})
+    given = made(tmp_path, content, pictures=5)
+    lists = {"train": "0\n3\n", "validation": "1\n", "test": "4\n2\n"}
+    for split, text in lists.items():
+        (tmp_path / f"{split}.txt").write_text(text)
+    named = {"by": "list"} | {split: f"{split}.txt" for split in lists}
+    given = settings(tmp_path, "coco", splits=named)
+    parts = annotations.examples(given, 0)
+    assert [len(parts[split]) for split in lists] == [1, 1, 1]
+    told = capsys.readouterr().out
+    assert "without annotations, left out: images/3.png, images/4.png" in told
+    assert "annotated, but not among images/**/*.png: lost.png" in told
 
 
 def test_a_file_for_each_split_whose_paths_begin_elsewhere(tmp_path: Path):
@@ -182,7 +240,7 @@ def test_a_file_for_each_split_whose_paths_begin_elsewhere(tmp_path: Path):
         path = tmp_path / f"images/{folder}/_annotations.coco.json"
         path.write_text(json.dumps(content))
     given = settings(tmp_path, "coco", splits=FOLDERS)
-    with pytest.raises(UserError, match=r"0\.png may be .* or .*; narrow dataset\.pictures"):
+    with pytest.raises(UserError, match=r"0\.png may be .* or .*; name the folder in file_name"):
         annotations.examples(given, 0)
     for folder in ("train", "valid", "test"):
         path = tmp_path / f"images/{folder}/_annotations.coco.json"
@@ -228,6 +286,7 @@ def test_yolo_s_polygons_are_shares_of_the_picture(tmp_path: Path):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
+        ("0 10 10 50 10 50 30", "labels/a.txt, line 1: the coordinate 50 is not a share"),
         ("0 0.5 0.5 0.2 0.2", "labels/a.txt, line 1: it is a box"),
         ("2 0 0 1 0 1 1", "labels/a.txt, line 1: class 2 has no name"),
         ("0 0 0 1 x 1 1", "labels/a.txt, line 1: could not convert"),
@@ -241,6 +300,44 @@ def test_a_line_of_yolo_that_is_no_polygon_is_named(line: str, told: str, tmp_pa
         mask_of(given, "images/a.png")
     with pytest.raises(UserError, match=re.escape(told)):
         annotations.check(given)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"names": {0: "cat", 2: "dog"}}, None),
+        ({"names": "cat"}, "data.yaml: names is 'cat'; it should be a list of names"),
+        ({"names": 3}, "data.yaml: names is 3; it should be"),
+        ({"classes": ["cat"]}, "none has them"),
+        ("names: [", "data.yaml is no YAML"),
+    ],
+    ids=["a gap", "a text", "a number", "none", "no YAML"],
+)
+def test_yolo_s_names_have_their_numbers(content: Any, told: str | None, tmp_path: Path):
+    given = yolo(tmp_path, ["2 0 0 0.5 0 0.5 0.5 0 0.5"])
+    text = content if isinstance(content, str) else yaml.safe_dump(content)
+    (tmp_path / "data.yaml").write_text(text)
+    if told:
+        with pytest.raises(UserError, match=re.escape(told)):
+            annotations.check(given)
+    else:
+        np.testing.assert_array_equal(
+            mask_of(given, "images/a.png"), expected(("dog", np.s_[0:20, 0:30]))
+        )
+
+
+def test_a_pair_of_folders_for_each_split_in_braces(tmp_path: Path):
+    for folder, number in (("train", 0), ("val", 1)):
+        write_picture(tmp_path / f"images/{folder}/a.png")
+        (tmp_path / f"labels/{folder}").mkdir(parents=True)
+        (tmp_path / f"labels/{folder}/a.txt").write_text(f"{number} 0 0 0.5 0 0.5 0.5 0 0.5")
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump({"names": NAMES}))
+    patterns = {"pictures": "images/{train,val}/*.png", "annotations": "labels/{train,val}/*.txt"}
+    given = settings(tmp_path, "yolo", **patterns)
+    for folder, name in (("train", "cat"), ("val", "dog")):
+        np.testing.assert_array_equal(
+            mask_of(given, f"images/{folder}/a.png"), expected((name, np.s_[0:20, 0:30]))
+        )
 
 
 def labelme(root: Path, *shapes: dict[str, Any]) -> AnnotationsSource:
@@ -275,12 +372,52 @@ def test_a_circle_of_labelme_has_its_radius(tmp_path: Path):
     assert not found[distance > 13].any()
 
 
+def test_a_shape_without_an_area_is_told_if_its_label_counts(tmp_path: Path):
+    square = {"label": "a", "points": [[0, 0], [8, 0], [8, 8], [0, 8]], "shape_type": "rectangle"}
+    point = {"label": "b", "points": [[3, 3]], "shape_type": "point"}
+    given = labelme(tmp_path, square, point)
+    with pytest.raises(UserError, match=r"0\.json, shape 2: a point has no area; known are poly"):
+        annotations.check(given)
+    only = given.model_copy(update={"classes": ["a"]})
+    np.testing.assert_array_equal(mask_of(only), expected(("a", np.s_[0:8, 0:8])))
+
+
+LABELME_BROKEN: list[tuple[Any, str]] = [
+    ("x", "is no JSON"),
+    ([], "it: "),
+    ({"shapes": None}, "shapes: "),
+    ({"shapes": ["x"]}, "shape 1: "),
+    ({"shapes": [{"label": "a", "points": [[1, 2, 3]]}]}, "shape 1: "),
+    ({"shapes": [], "imageHeight": 0}, "imageHeight: "),
+    ({"shapes": [{"label": "a", "points": [], "shape_type": "mask"}]}, "it is no mask"),
+    ({"shapes": [{"label": "a", "points": [], "shape_type": "circle"}]}, "it is no circle"),
+    ({"shapes": [{"label": "a", "points": [], "shape_type": "rectangle"}]}, "it is no rectangle"),
+    ({"shapes": [{"label": "a", "points": [[1, 1]]}]}, "a polygon of 2 numbers"),
+]
+
+
+@pytest.mark.parametrize(("content", "told"), LABELME_BROKEN, ids=range(len(LABELME_BROKEN)))
+def test_a_file_that_is_not_labelme_s_is_told(content: Any, told: str, tmp_path: Path):
+    given = labelme(tmp_path)
+    sizes = {"imageHeight": HEIGHT, "imageWidth": WIDTH}
+    text = json.dumps(sizes | content) if isinstance(content, dict) else json.dumps(content)
+    (tmp_path / "images/0.json").write_text("{" if content == "x" else text)
+    with pytest.raises(UserError, match=re.escape(told)):
+        annotations.check(given)
+
+
 BROKEN: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda c: c["annotations"][0].update(category_id=99), "annotation 100: no category has"),
     (lambda c: c["annotations"][0].update(image_id=99), "annotation 100: no image has the id 99"),
     (lambda c: c["annotations"][0].update(segmentation="x"), "annotation 100: segmentation: "),
     (lambda c: c["annotations"][0].pop("image_id"), "annotation 100: image_id: "),
-    (lambda c: c.pop("categories"), "categorie: it: Field required"),
+    (lambda c: c.pop("categories"), "annotations.json, categories: Field required"),
+    (lambda c: c.update(images=["a.png"]), "annotations.json, image 0: "),
+    (lambda c: c.update(annotations={}), "annotations.json, annotations: "),
+    (
+        lambda c: c["annotations"][0].update(segmentation=[[0, 0, 1e9, 0, 1e9, 1e9]]),
+        "annotation 100: the coordinate 1e+09 is not a place in the picture",
+    ),
     (lambda c: c["images"][0].pop("file_name"), "image 0: file_name: "),
     (lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3, 4]]), "a polygon of 4 numbers"),
     (lambda c: c["annotations"][0].update(segmentation=[]), "annotation 100: it has no outline"),

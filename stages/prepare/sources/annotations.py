@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.prepare.decoding import Decoded, Example, Labels
-from stages.prepare.settings import FEW, AnnotationsSource
+from stages.prepare.settings import MAX_CLASSES, AnnotationsSource
 from stages.prepare.sources import folder
 from stages.prepare.sources.files.lists import lists
 from stages.prepare.sources.files.pairs import Pair
@@ -22,13 +22,12 @@ from stages.prepare.sources.shapes import coco, labelme, yolo
 from stages.prepare.sources.shapes.annotation import Annotated, Drawing
 from stages.prepare.sources.shapes.painting import Shape, paint
 from stages.shared.formats.pictures import BadPictureError, Greys, Size, open_image, rgb, upright
-from stages.shared.runtime.console import counted
 from stages.shared.runtime.errors import UserError
 
 # Labels in a mask, by the names of categories; None: what is ignored.
 Numbers = Mapping[str | None, int]
 
-FORMATS: dict[str, Callable[[AnnotationsSource, Found, Sequence[str]], Annotated]] = {
+FORMATS: dict[str, Callable[[AnnotationsSource, Found, Found], Annotated]] = {
     "coco": coco.annotated,
     "yolo": yolo.annotated,
     "labelme": labelme.annotated,
@@ -39,11 +38,21 @@ files = folder.files
 
 def labels(settings: AnnotationsSource) -> Labels:
     """What stands in the masks: 0 for what no shape covers, then the categories, then what is
-    ignored."""
+    ignored.
+
+    Raises:
+        UserError: as `examples`, or there are too few or too many classes.
+    """
     numbers = labels_of(settings, read(settings)[1].names)
     ignored = {None, *settings.ignore}
     named = {number: None if name in ignored else name for name, number in numbers.items()}
-    return Labels({0: settings.background} | named)
+    found = Labels({0: settings.background} | named)
+    if not 2 <= len(found.classes) <= MAX_CLASSES:
+        raise UserError(
+            f"{settings.root}/ has classes: {len(found.classes)}, with the background; there "
+            f"should be 2 to {MAX_CLASSES}: name those that count in dataset.classes"
+        )
+    return found
 
 
 def check(settings: AnnotationsSource) -> None:
@@ -52,17 +61,7 @@ def check(settings: AnnotationsSource) -> None:
     Raises:
         UserError: as `examples`; or one of a few pictures of each split can't be used.
     """
-    for split, part in examples(settings, seed=0).items():
-        if len(part) < FEW:
-            print(f"note: {split} has {counted(len(part), 'picture')}; its measures say little")
-        if settings.bad_pictures == "stop":
-            for example in part[:: max(1, len(part) // folder.TRIED)][: folder.TRIED]:
-                try:
-                    example.decode()
-                except BadPictureError as error:
-                    raise UserError(
-                        f"{example.name}: {error}; mend it, or set dataset.bad_pictures to skip"
-                    ) from None
+    folder.require_usable(settings, labels(settings), examples(settings, seed=0))
 
 
 def examples(settings: AnnotationsSource, seed: int) -> dict[str, list[Example]]:
@@ -80,16 +79,21 @@ def examples(settings: AnnotationsSource, seed: int) -> dict[str, list[Example]]
     numbers = labels_of(settings, annotated.names)
     if bare := [picture for picture in pictures if picture not in annotated.drawings]:
         print(f"note: without annotations, left out: {listed(bare)}")
-    pairs = [Pair(picture, None) for picture in pictures if picture in annotated.drawings]
     by_list = settings.splits.by == "list"
-    found = {pair.picture: pictures[pair.picture] for pair in pairs}
-    listed_ones = lists(settings, found, {}) if by_list else {}
+    lines = {
+        split: [line for line in part if line.picture in annotated.drawings]
+        for split, part in (lists(settings, pictures, {}) if by_list else {}).items()
+    }
+    pairs = [Pair(picture, None) for picture in pictures if picture in annotated.drawings]
+    parts = splits(settings, pairs, lines, seed)
+    if unused := set(pairs).difference(*parts.values()):
+        print(f"note: in no split: {listed(sorted(pair.picture for pair in unused))}")
     return {
         split: [
             Example(path, Decode(settings, path, annotated.drawings[path], numbers))
             for path, _ in part
         ]
-        for split, part in splits(settings, pairs, listed_ones, seed).items()
+        for split, part in parts.items()
     }
 
 
@@ -102,18 +106,19 @@ def read(settings: AnnotationsSource) -> tuple[Found, Annotated]:
     root = Path(settings.root)
     pictures = matches(root, "pictures", settings.pictures)
     found = matches(root, "annotations", settings.annotations)
-    annotated = FORMATS[settings.format](settings, pictures, list(found))
+    annotated = FORMATS[settings.format](settings, pictures, found)
     if not annotated.drawings:
         raise UserError(
             f"{listed(list(found))}: no picture of {settings.pictures} is annotated there"
         )
-    if settings.classes:
-        if unknown := sorted({*settings.classes, *settings.ignore} - set(annotated.names)):
+    for key, given in (("classes", settings.classes or []), ("ignore", settings.ignore)):
+        if unknown := sorted(set(given) - set(annotated.names)):
             raise UserError(
-                f"params.yaml: dataset.classes names {', '.join(unknown)}, which no annotation "
-                f"has; they have {', '.join(annotated.names)}"
+                f"params.yaml: dataset.{key} names {', '.join(unknown)}, which no annotation has; "
+                f"they have {', '.join(annotated.names)}"
             )
-        annotated = annotated._replace(names=[*settings.classes, *settings.ignore])
+    if settings.classes:
+        annotated = annotated._replace(names=settings.classes)
     return pictures, annotated
 
 
@@ -150,7 +155,7 @@ class Decode:
         return partial, (decode.func, *decode.args)
 
     def _of_contents(self) -> "partial[Decoded]":
-        given = folder.content(self.path), self.drawing.shapes(), self.drawing.size
+        given = folder.content(self.path), self.drawing.shapes(self.numbers), self.drawing.size
         return partial(painted, *given, self.numbers, self.greys)
 
 
@@ -175,6 +180,5 @@ def painted(
     if wanted and image.size != wanted:
         sizes = ["{} x {}".format(*pixels) for pixels in (wanted, image.size)]
         raise BadPictureError(f"its annotations are of {sizes[0]} pixels, the picture {sizes[1]}")
-    own = [shape for shape in shapes if shape.name in numbers]
-    mask = paint(own, (image.height, image.width), numbers)
+    mask = paint(shapes, (image.height, image.width), numbers)
     return Decoded(rgb(image, greys), mask, ("unturned",) if unturned else ())

@@ -6,13 +6,13 @@ Errors that concern the whole folder are reported before the first picture is de
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stages.prepare.decoding import Decoded, Example, Labels, decode_pair
-from stages.prepare.settings import FEW, MAX_CLASSES, FolderSource, has_colours
+from stages.prepare.settings import FEW, MAX_CLASSES, FolderSource, OnDisk, has_colours
 from stages.prepare.sources.files.lists import lines, lists
 from stages.prepare.sources.files.pairs import Pair, pairs
 from stages.prepare.sources.files.patterns import listed, matched
@@ -60,28 +60,41 @@ def check(settings: FolderSource) -> None:
         UserError: as `examples`; or one of a few pictures of each split can't be used.
     """
     _, parts = found(settings, seed=0)
-    table = labels(settings)
-    for split, part in parts.items():
-        if len(part) < FEW:
-            print(f"note: {split} has {counted(len(part), 'picture')}; its measures say little")
-        if settings.bad_pictures == "stop":
-            require_usable(settings, table, part[:: max(1, len(part) // TRIED)][:TRIED])
+    require_usable(settings, labels(settings), of_pairs(settings, parts))
 
 
-def require_usable(settings: FolderSource, table: Labels, part: Sequence[Pair]) -> None:
-    """Decode some pairs, as `prepare` would seconds later.
+def require_usable(
+    settings: OnDisk, table: Labels, examples: Mapping[str, Sequence[Example]]
+) -> None:
+    """Tell of splits that measure little, and decode some of each, as `prepare` would seconds
+    later.
 
     Raises:
         UserError: names a picture that can't be used.
     """
-    for pair in part:
-        try:
-            table.indices(Decode(settings, pair)().mask)
-        except BadPictureError as error:
-            raise UserError(
-                f"{pair.picture}: {error} (its mask is {pair.mask}); mend it, or set "
-                "dataset.bad_pictures to skip"
-            ) from None
+    for split, part in examples.items():
+        if len(part) < FEW:
+            print(f"note: {split} has {counted(len(part), 'picture')}; its measures say little")
+        if settings.bad_pictures == "skip":
+            continue
+        for example in part[:: max(1, len(part) // TRIED)][:TRIED]:
+            try:
+                table.indices(example.decode().mask)
+            except BadPictureError as error:
+                mask = f" (its mask is {example.mask})" if example.mask else ""
+                raise UserError(
+                    f"{example.name}: {error}{mask}; mend it, or set dataset.bad_pictures to skip"
+                ) from None
+
+
+def of_pairs(
+    settings: FolderSource, parts: Mapping[str, Sequence[Pair]]
+) -> dict[str, list[Example]]:
+    """The examples of the pairs of each split."""
+    return {
+        split: [Example(p.picture, Decode(settings, p), p.mask) for p in part]
+        for split, part in parts.items()
+    }
 
 
 def files(settings: FolderSource) -> Iterator[Path]:
@@ -105,10 +118,7 @@ def examples(settings: FolderSource, seed: int) -> dict[str, list[Example]]:
     every, parts = found(settings, seed, note=print)
     if unused := set(every).difference(*parts.values()):
         print(f"note: in no split: {listed(sorted(pair.picture for pair in unused))}")
-    return {
-        split: [Example(p.picture, Decode(settings, p), p.mask) for p in part]
-        for split, part in parts.items()
-    }
+    return of_pairs(settings, parts)
 
 
 def found(

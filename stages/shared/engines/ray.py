@@ -9,6 +9,7 @@ features are computed. A worker that dies is replaced, and its task is repeated.
 
 import logging
 import os
+import re
 import socket
 import tempfile
 import uuid
@@ -33,6 +34,8 @@ RETRIES = 3
 QUEUED = 2
 # How long the cluster's address may take to answer.
 ANSWER_SECONDS = 10
+# Variables of the environment that decide how a worker computes.
+DECIDING = re.compile(r"TF_|KERAS_BACKEND$|XLA$")
 
 
 class Carried(NamedTuple):
@@ -227,7 +230,7 @@ def running(settings: Ray) -> Iterator[RayEngine]:
             address=settings.address or "local",
             runtime_env={
                 "py_modules": [str(Path(stages.__file__).parent)],
-                "env_vars": {name: v for name, v in os.environ.items() if name.startswith("TF_")}
+                "env_vars": {name: v for name, v in os.environ.items() if DECIDING.match(name)}
                 | {THREADS: cores, "OMP_NUM_THREADS": cores, "TF_NUM_INTRAOP_THREADS": cores},
             },
             include_dashboard=False if settings.address is None else None,

@@ -178,16 +178,21 @@ def all_gpus() -> AbstractContextManager[None]:
 
 
 def compiles() -> bool:
-    """Whether XLA compiles the steps: with JAX always, with TensorFlow on one GPU. On a CPU that
-    takes longer than it saves, and several devices sum inside a step.
+    """Whether XLA compiles a network here: with JAX always, with TensorFlow on a GPU, but not where
+    several train one network together and sum inside a step. On a CPU it takes longer than it
+    saves.
 
     For TensorFlow the environment's `XLA=on` and `XLA=off` decide otherwise.
+
+    Raises:
+        UserError: XLA is something else.
     """
     if keras.backend.backend() != "tensorflow":
         return keras.backend.backend() == "jax"
-    if os.environ.get(XLA) in ("on", "off"):
-        return os.environ[XLA] == "on"
-    return bool(gpus()) and replicas() == 1
+    wanted = os.environ.get(XLA, "")
+    if wanted not in ("", "on", "off"):
+        raise UserError(f"the environment's {XLA} is {wanted!r}; it should be on or off")
+    return replicas() == 1 and (wanted == "on" or (wanted != "off" and bool(gpus())))
 
 
 def arithmetic() -> list[Any]:

@@ -13,13 +13,14 @@ PIPELINE_FILE, PARAMS_FILE = Path("dvc.yaml"), Path("params.yaml")
 
 
 def told(stage: str) -> str:
-    """A line about a stage, as DVC names it: `stage 7 of 21; what follows takes up to 2 min`.
+    """A line about a stage, as DVC names it: `stage 7 of 21; the rest of the
+    pipeline takes up to 2 min`.
 
     The time is known if each of them, or one of the same kind, has run before.
     """
     try:
         every = names(*(yaml.safe_load(file.read_text()) for file in (PIPELINE_FILE, PARAMS_FILE)))
-    except (KeyError, TypeError, AttributeError, yaml.YAMLError):
+    except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         # The stage `check` says what is wrong with params.yaml.
         return ""
     if stage not in every:
@@ -31,7 +32,7 @@ def told(stage: str) -> str:
     if not after or not all(by_kind):
         return line
     left = sum(known.get(name, mean(alike)) for name, alike in zip(after, by_kind, strict=True))
-    return f"{line}; what follows takes up to {duration(left)}"
+    return f"{line}; the rest of the pipeline takes up to {duration(left)}"
 
 
 def names(pipeline: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:

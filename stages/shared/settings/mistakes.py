@@ -107,7 +107,7 @@ def _known_keys(keys: tuple[str, ...], schema: Any) -> list[str]:
 def _tag_values(tag: str, keys: tuple[str, ...], schema: Any) -> list[str]:
     """The values that a tag of the section at `keys` may have, sorted."""
     fields = [model.model_fields.get(tag) for model in _sections(keys, schema)]
-    return sorted(value for field in fields if field for value in get_args(field.annotation))
+    return sorted({value for field in fields if field for value in get_args(field.annotation)})
 
 
 def _sections(keys: tuple[str, ...], schema: Any) -> list[type[Section]]:

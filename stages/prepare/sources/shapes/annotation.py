@@ -1,6 +1,6 @@
 """What every format of annotations is read into."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +13,11 @@ class Drawing(NamedTuple):
     """The shapes of a picture.
 
     Attributes:
-        shapes: gives them; raises BadPictureError.
+        shapes: gives those of the names in a container; raises BadPictureError.
         size: (height, width) of the picture that they were drawn on; None: it isn't told.
     """
 
-    shapes: Callable[[], Sequence[Shape]]
+    shapes: Callable[[Container[str | None]], Sequence[Shape]]
     size: Size | None = None
 
 
@@ -31,6 +31,11 @@ class Annotated(NamedTuple):
 
     names: list[str]
     drawings: dict[str, Drawing]
+
+
+def named(shapes: Sequence[Shape], names: Container[str | None]) -> list[Shape]:
+    """Those of some shapes that have one of these names."""
+    return [shape for shape in shapes if shape.name in names]
 
 
 def read(path: Path) -> str:

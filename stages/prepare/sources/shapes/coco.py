@@ -12,13 +12,15 @@ from pydantic import BaseModel, Field, ValidationError
 
 from stages.prepare.settings import AnnotationsSource
 from stages.prepare.sources.files.lists import meant, names
-from stages.prepare.sources.files.patterns import Found
-from stages.prepare.sources.shapes.annotation import Annotated, Drawing, read
+from stages.prepare.sources.files.patterns import Found, listed, normal
+from stages.prepare.sources.shapes.annotation import Annotated, Drawing, named, read
 from stages.prepare.sources.shapes.painting import Shape
 from stages.shared.formats.pictures import Size
 from stages.shared.runtime.errors import UserError
 
 Number = int | str
+# What the lists of a file hold.
+ENTRIES = {"images": "image", "categories": "category", "annotations": "annotation"}
 
 
 class Image(BaseModel):
@@ -67,7 +69,7 @@ class File(BaseModel):
     annotations: list[Annotation]
 
 
-def annotated(settings: AnnotationsSource, pictures: Found, files: Sequence[str]) -> Annotated:
+def annotated(settings: AnnotationsSource, pictures: Found, files: Found) -> Annotated:
     """Read the files of annotations.
 
     A picture is that of `file_name`, which may begin with other folders than it lies in.
@@ -76,7 +78,9 @@ def annotated(settings: AnnotationsSource, pictures: Found, files: Sequence[str]
         UserError: names the file, and the picture or annotation at fault.
     """
     called = names(pictures)
-    found: dict[Number, str] = {}
+    # Another file may have the same number for another category.
+    found: set[tuple[bool, Number, str]] = set()
+    missing: list[str] = []
     drawings: dict[str, tuple[list[Shape], Size | None]] = {}
     for file in files:
         path = Path(settings.root, file)
@@ -88,7 +92,7 @@ def annotated(settings: AnnotationsSource, pictures: Found, files: Sequence[str]
             if annotation.category_id not in categories:
                 raise UserError(f"{where}: no category has the id {annotation.category_id}")
             name = categories[annotation.category_id]
-            found.setdefault(annotation.category_id, name)
+            found.add((isinstance(annotation.category_id, str), annotation.category_id, name))
             of_image[annotation.image_id].append(shape(annotation, name, where))
         known = {image.id for image in content.images}
         if lost := [number for number in of_image if number not in known]:
@@ -96,12 +100,15 @@ def annotated(settings: AnnotationsSource, pictures: Found, files: Sequence[str]
             raise UserError(f"{where}: no image has the id {lost[0]}")
         for image in content.images:
             picture = picture_of(called, file, image.file_name)
-            if picture:
+            if picture is None:
+                missing.append(image.file_name)
+            else:
                 drawings.setdefault(picture, ([], image.size))[0].extend(of_image[image.id])
-    in_order = sorted(found, key=lambda number: (str(type(number)), number))
+    if missing:
+        print(f"note: annotated, but not among {settings.pictures}: {listed(missing)}")
     return Annotated(
-        list(dict.fromkeys(found[number] for number in in_order)),
-        {picture: Drawing(partial(list, own), size) for picture, (own, size) in drawings.items()},
+        list(dict.fromkeys(name for *_, name in sorted(found))),
+        {picture: Drawing(partial(named, own), size) for picture, (own, size) in drawings.items()},
     )
 
 
@@ -119,13 +126,21 @@ def load(path: Path, changed: int) -> File:
         raise UserError(f"{path} is no JSON: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        part, *rest = first["loc"] or ("",)
-        number = f" {content[part][rest[0]].get('id', rest[0])}" if rest else ""
-        key = ".".join(map(str, rest[1:2]))
         raise UserError(
-            f"{path}, {str(part).removesuffix('s')}{number}: {key or 'it'}: {first['msg']}; it "
-            "should be COCO's JSON, with images, categories and annotations"
+            f"{path}, {place(content, first['loc'])}: {first['msg']}; it should be COCO's JSON, "
+            "with images, categories and annotations"
         ) from None
+
+
+def place(content: Any, location: Sequence[int | str]) -> str:
+    """Where something is wrong in a file, such as `annotation 7: segmentation`."""
+    part, *rest = location or ("it",)
+    if not rest:
+        return str(part)
+    entry = content[part][rest[0]]
+    number = entry.get("id", rest[0]) if isinstance(entry, dict) else rest[0]
+    key = "".join(f": {key}" for key in rest[1:2])
+    return f"{ENTRIES.get(str(part), part)} {number}{key}"
 
 
 def shape(annotation: Annotation, name: str, where: str) -> Shape:
@@ -143,11 +158,12 @@ def picture_of(called: dict[str, set[str]], file: str, name: str) -> str | None:
         UserError: it means several.
     """
     # Windows' paths, too.
-    name = name.replace("\\", "/")
+    name = normal(name.replace("\\", "/"))
     beside = str(Path(file).parent / name)
     found = meant(called, beside)
     if len(found) > 1:
         raise UserError(
-            f"{file}: {name} may be {' or '.join(sorted(found)[:2])}; narrow dataset.pictures"
+            f"{file}: {name} may be {' or '.join(sorted(found)[:2])}; name the folder in "
+            "file_name, put the file beside its pictures, or narrow dataset.pictures"
         )
     return min(found, default=None)

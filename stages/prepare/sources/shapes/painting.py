@@ -12,6 +12,8 @@ from stages.shared.formats.pictures import BadPictureError, Size
 TRIANGLE = 6
 # Of a run length.
 MOST_BITS = 60
+# How many times its picture's larger side a shape may be away: what is rasterised grows with it.
+FAR = 10
 
 
 class Shape(NamedTuple):
@@ -47,33 +49,32 @@ def paint(shapes: Sequence[Shape], size: Size, labels: Mapping[str | None, int])
         BadPictureError: names a shape that is none.
     """
     mask = np.zeros(size, np.uint16)
-    regions = [(region(shape, size), labels[shape.name], shape.name) for shape in shapes]
-    for found, label, _ in sorted(regions, key=lambda r: (r[2] is not None, -r[0].sum())):
-        mask[found] = label
+    regions = [(region(shape, size), shape.name) for shape in shapes]
+    for found, name in sorted(regions, key=lambda r: (r[1] is not None, -coco.area(r[0]))):
+        # One at a time: a picture may have hundreds.
+        mask[coco.decode(found).astype(bool)] = labels[name]
     return mask
 
 
-def region(shape: Shape, size: Size) -> np.ndarray:
-    """The pixels of a shape, bool (height, width).
+def region(shape: Shape, size: Size) -> Any:
+    """The pixels of a shape, in pycocotools' run lengths.
 
     Raises:
         BadPictureError: names a shape that is none.
     """
     height, width = size
     try:
-        encoded = (
-            _run_lengths(shape.rle, size)
-            if shape.rle is not None
-            else coco.merge(coco.frPyObjects(_outlines(shape, size), height, width))
-        )
-        return coco.decode(encoded).astype(bool)
+        if shape.rle is not None:
+            return _run_lengths(shape.rle, size)
+        return coco.merge(coco.frPyObjects(_outlines(shape, size), height, width))
     except (ValueError, TypeError, KeyError) as error:
         raise BadPictureError(f"{shape.where}: {error}") from None
 
 
 def _outlines(shape: Shape, size: Size) -> list[list[float]]:
-    """Polygons in pixels, cut off at the picture's edges: tools let them stand out."""
+    """Polygons in pixels; what stands out of the picture is cut off when they are rasterised."""
     height, width = size
+    far = 2 if shape.relative else FAR * max(size)
     outlines = []
     for polygon in shape.polygons:
         if len(polygon) < TRIANGLE or len(polygon) % 2:
@@ -83,8 +84,11 @@ def _outlines(shape: Shape, size: Size) -> list[list[float]]:
             )
         if not np.isfinite(polygon).all():
             raise ValueError("a coordinate is not a finite number")
+        if np.abs(polygon).max() > far:
+            kind = "a share of the picture" if shape.relative else "a place in the picture"
+            raise ValueError(f"the coordinate {np.abs(polygon).max():g} is not {kind}")
         points = polygon.reshape(-1, 2) * ((width, height) if shape.relative else 1)
-        outlines.append(np.clip(points, 0, (width, height)).ravel().tolist())
+        outlines.append(points.ravel().tolist())
     if not outlines:
         raise ValueError("it has no outline")
     return outlines

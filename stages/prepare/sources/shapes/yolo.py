@@ -1,32 +1,33 @@
 """YOLO's polygons: a text file for each picture, a line for each object, and names in YAML."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from stages.prepare.settings import AnnotationsSource
 from stages.prepare.sources.files.patterns import Found, keys
-from stages.prepare.sources.shapes.annotation import Annotated, Drawing, read
+from stages.prepare.sources.shapes.annotation import Annotated, Drawing, named, read
 from stages.prepare.sources.shapes.painting import Shape
 from stages.shared.formats.pictures import BadPictureError
 from stages.shared.runtime.errors import UserError
 
 # Numbers of a line that is a box: its class, centre, width and height.
 BOX = 5
+NAMES: TypeAdapter[list[str] | dict[int, str]] = TypeAdapter(list[str] | dict[int, str])
 
 
-def annotated(settings: AnnotationsSource, pictures: Found, files: Sequence[str]) -> Annotated:
+def annotated(settings: AnnotationsSource, pictures: Found, files: Found) -> Annotated:
     """Find each picture's file, which has its stem; a picture without one shows no object.
 
     Raises:
         UserError: there are no names, or two files are of one picture.
     """
-    names = names_of(Path(settings.root))
-    found = dict.fromkeys(files, settings.annotations)
-    of_pictures, of_files = keys(settings.pictures, settings.annotations, pictures, found)
+    root, names = Path(settings.root), names_of(Path(settings.root))
+    of_pictures, of_files = keys(settings.pictures, settings.annotations, pictures, files)
     by_key = {key: file for file, key in of_files.items()}
     if not by_key.keys() & set(of_pictures.values()):
         raise UserError(
@@ -34,28 +35,37 @@ def annotated(settings: AnnotationsSource, pictures: Found, files: Sequence[str]
             "has its stem"
         )
     return Annotated(
-        list(dict.fromkeys(names)),
+        list(dict.fromkeys(names.values())),
         {
-            picture: Drawing(partial(shapes, Path(settings.root), by_key.get(key), names))
+            picture: Drawing(partial(shapes, root, by_key.get(key), names))
             for picture, key in of_pictures.items()
         },
     )
 
 
-def names_of(root: Path) -> list[str]:
-    """The categories' names, from the one YAML file that has them.
+def names_of(root: Path) -> dict[int, str]:
+    """The categories' names by their numbers, from the one YAML file that has them.
 
     Raises:
-        UserError: there is none, or several.
+        UserError: there is none, there are several, or it does not name them.
     """
     found = {}
     for path in sorted([*root.rglob("*.yaml"), *root.rglob("*.yml")]):
-        content = yaml.safe_load(read(path))
-        given = content.get("names") if isinstance(content, dict) else None
-        if isinstance(given, dict):
-            given = [given[number] for number in sorted(given)]
-        if given:
-            found[path] = [str(name) for name in given]
+        try:
+            content = yaml.safe_load(read(path))
+        except yaml.YAMLError as error:
+            raise UserError(f"{path} is no YAML: {error}") from None
+        if not isinstance(content, dict) or "names" not in content:
+            continue
+        try:
+            given = NAMES.validate_python(content["names"])
+        except ValidationError:
+            raise UserError(
+                f"{path}: names is {content['names']!r}; it should be a list of names, or name "
+                "each number"
+            ) from None
+        numbered = given if isinstance(given, dict) else dict(enumerate(given))
+        found[path] = dict(sorted(numbered.items()))
     if len(found) != 1:
         which = f"{' and '.join(map(str, found))} have" if found else "none has"
         raise UserError(
@@ -65,16 +75,22 @@ def names_of(root: Path) -> list[str]:
     return next(iter(found.values()))
 
 
-def shapes(root: Path, file: str | None, names: Sequence[str]) -> list[Shape]:
-    """The objects of a picture.
+def shapes(
+    root: Path, file: str | None, names: Mapping[int, str], wanted: Container[str | None]
+) -> list[Shape]:
+    """The objects of a picture that have one of the wanted names.
 
     Raises:
         BadPictureError: names the line at fault.
     """
     if file is None:
         return []
+    try:
+        lines = read(root / file).splitlines()
+    except UserError as error:
+        raise BadPictureError(str(error)) from None
     found = []
-    for number, line in enumerate(read(root / file).splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         where, parts = f"{file}, line {number}", line.split()
         if not parts:
             continue
@@ -84,8 +100,9 @@ def shapes(root: Path, file: str | None, names: Sequence[str]) -> list[Shape]:
             raise BadPictureError(f"{where}: {error}") from None
         if len(parts) == BOX:
             raise BadPictureError(f"{where}: it is a box; a mask needs the points of a polygon")
-        if label not in range(len(names)):
+        # A float is the key of the integer that it equals.
+        if label not in names:
             raise BadPictureError(f"{where}: class {parts[0]} has no name")
         polygon = np.array(values, np.float64)
         found.append(Shape(where, names[int(label)], [polygon], relative=True))
-    return found
+    return named(found, wanted)
