@@ -33,7 +33,7 @@ def test_a_layout_is_found_with_its_splits_and_classes(name: str, tmp_path: Path
     table = folder.labels(settings)
     for pair in pairs:
         if pair.mask:
-            table.indices(folder.Decode(settings, pair)().mask)
+            table.indices(folder.contents(settings, pair)().mask)
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,10 @@ def test_a_new_source_s_pictures_become_records(project: Project):
     assert "Traceback" not in failed.stderr
     project.set_params({"dataset.source": "array"})
     refused = project.stage("check", check=False)
-    assert "dataset.source is 'array'; it should be annotations, arrays, demo, folder or tfds" in refused.stderr
+    assert (
+        "dataset.source is 'array'; it should be annotations, arrays, demo, folder or tfds"
+        in refused.stderr
+    )
 
 
 def test_a_new_metric_is_measured_and_nothing_is_trained(project: Project):

@@ -9,7 +9,6 @@ in memory.
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from stages.prepare.decoding import Decoded, Example, Labels
 from stages.prepare.settings import MAX_CLASSES, AnnotationsSource
@@ -90,7 +89,10 @@ def examples(settings: AnnotationsSource, seed: int) -> dict[str, list[Example]]
         print(f"note: in no split: {listed(sorted(pair.picture for pair in unused))}")
     return {
         split: [
-            Example(path, Decode(settings, path, annotated.drawings[path], numbers))
+            Example(
+                path,
+                folder.Decode(partial(contents, settings, path, annotated.drawings[path], numbers)),
+            )
             for path, _ in part
         ]
         for split, part in parts.items()
@@ -128,35 +130,22 @@ def labels_of(settings: AnnotationsSource, names: Sequence[str]) -> Numbers:
     return {name: number for number, name in enumerate([*every, None], start=1)}
 
 
-class Decode:
-    """Reads a picture and paints its mask. Pickled, for another machine, it takes both along.
+def contents(
+    settings: AnnotationsSource, path: str, drawing: Drawing, numbers: Numbers
+) -> "partial[Decoded]":
+    """What decodes the content of a picture's file, with its shapes.
 
     Args:
         settings: of the data set.
         path: of the picture.
         drawing: of it.
         numbers: labels in the mask, by the shapes' names; shapes of other names are left out.
+
+    Raises:
+        BadPictureError: the file can't be read, or a shape is none.
     """
-
-    def __init__(
-        self, settings: AnnotationsSource, path: str, drawing: Drawing, numbers: Numbers
-    ) -> None:
-        self.path, self.drawing, self.numbers = Path(settings.root, path), drawing, numbers
-        self.greys = settings.greys
-
-    def __call__(self) -> Decoded:
-        return self._of_contents()()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        try:
-            decode = self._of_contents()
-        except BadPictureError as error:
-            return folder.refused, (str(error),)
-        return partial, (decode.func, *decode.args)
-
-    def _of_contents(self) -> "partial[Decoded]":
-        given = folder.content(self.path), self.drawing.shapes(self.numbers), self.drawing.size
-        return partial(painted, *given, self.numbers, self.greys)
+    read = folder.content(Path(settings.root, path))
+    return partial(painted, read, drawing.shapes(numbers), drawing.size, numbers, settings.greys)
 
 
 def painted(

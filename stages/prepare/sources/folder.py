@@ -92,7 +92,7 @@ def of_pairs(
 ) -> dict[str, list[Example]]:
     """The examples of the pairs of each split."""
     return {
-        split: [Example(p.picture, Decode(settings, p), p.mask) for p in part]
+        split: [Example(p.picture, Decode(partial(contents, settings, p)), p.mask) for p in part]
         for split, part in parts.items()
     }
 
@@ -137,33 +137,37 @@ def found(
 
 
 class Decode:
-    """Reads and decodes a pair. Pickled, for another machine, it takes the files' content along.
+    """Reads a picture's files and decodes them. Pickled, for another machine, it takes their
+    content along.
 
     Args:
-        settings: of the data set.
-        pair: of files.
+        read: the files; returns what decodes their content. Raises BadPictureError.
     """
 
-    def __init__(self, settings: FolderSource, pair: Pair) -> None:
-        self.root, self.pair = Path(settings.root), pair
-        self.colours, self.greys = has_colours(settings), settings.greys
+    def __init__(self, read: Callable[[], "partial[Decoded]"]) -> None:
+        self.read = read
 
     def __call__(self) -> Decoded:
-        return self._of_contents()()
+        return self.read()()
 
     def __reduce__(self) -> tuple[Any, ...]:
         try:
-            decode = self._of_contents()
+            decode = self.read()
         except BadPictureError as error:
             return refused, (str(error),)
         return partial, (decode.func, *decode.args)
 
-    def _of_contents(self) -> "partial[Decoded]":
-        picture, mask = self.pair
-        if mask is None:
-            raise BadPictureError("it has no mask")
-        contents = content(self.root / picture), content(self.root / mask)
-        return partial(decode_pair, *contents, self.colours, True, self.greys)
+
+def contents(settings: FolderSource, pair: Pair) -> "partial[Decoded]":
+    """What decodes the content of a pair's files.
+
+    Raises:
+        BadPictureError: a file can't be read, or there is no mask.
+    """
+    if pair.mask is None:
+        raise BadPictureError("it has no mask")
+    picture, mask = (content(Path(settings.root, file)) for file in (pair.picture, pair.mask))
+    return partial(decode_pair, picture, mask, has_colours(settings), True, settings.greys)
 
 
 def refused(reason: str) -> Decoding:
