@@ -13,9 +13,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from stages.features import shard
 from stages.features import stage as features
 from stages.features.encoding import ShardWriter
+from stages.shared.compiled import Compiled
 from stages.shared.runtime import outputs
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import FEATURES_DIR
@@ -90,7 +90,7 @@ def test_features_that_will_not_fit_are_told_before_the_backbone_runs(
     Path("data").symlink_to(disk / "data")
     free = stored // 2 // 4096 * 4096
     filler = leave(disk, free)
-    monkeypatch.setattr(shard, "run", lambda *_: pytest.fail("the backbone ran"))
+    monkeypatch.setattr(Compiled, "__call__", lambda *_: pytest.fail("the backbone ran"))
     with pytest.raises(UserError) as error:
         features.features("vgg19")
     said = (
