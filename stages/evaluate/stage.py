@@ -20,11 +20,11 @@ import numpy as np
 from keras import ops
 
 from stages.evaluate.settings import Evaluate
-from stages.shared.compiled import Compiled, in_turn
 from stages.shared.formats import predictions
 from stages.shared.formats.features import FeatureReader, Features, tap_bytes
 from stages.shared.formats.predictions import Cost, Summary
 from stages.shared.networks import heads, precision
+from stages.shared.networks.devices import Compiled, in_turn
 from stages.shared.networks.stored import on_stored
 from stages.shared.records.dataset import IGNORED, Dataset
 from stages.shared.records.shards import PictureReader

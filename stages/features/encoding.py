@@ -13,8 +13,8 @@ import numpy as np
 from keras import KerasTensor, layers, ops
 from numpy.lib import format as npy
 
-from stages.shared.compiled import Answer, Compiled
 from stages.shared.formats.features import file_name, tap_bytes
+from stages.shared.networks.devices import Answer, Compiled
 
 STEPS = 255
 # Batches that may wait to be written.

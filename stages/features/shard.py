@@ -11,11 +11,11 @@ import numpy as np
 from pydantic import BaseModel
 
 from stages.features.encoding import Encoded, Encoder, ShardWriter, encoder
-from stages.shared.compiled import Answer, in_turn
 from stages.shared.formats.features import FLIPPED
 from stages.shared.manifest import Part
 from stages.shared.networks import backbones, devices, precision
 from stages.shared.networks.backbones import BackboneConfig
+from stages.shared.networks.devices import Answer, in_turn
 from stages.shared.records import shards
 from stages.shared.records.dataset import Shard
 from stages.shared.runtime.errors import UserError

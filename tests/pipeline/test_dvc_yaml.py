@@ -141,7 +141,6 @@ def test_only_modules_that_write_its_formats_read_its_data_sets_or_compute_impor
     assert importers == {
         "stages/export/formats.py",
         "stages/prepare/sources/tfds.py",
-        "stages/shared/compiled.py",
         "stages/shared/networks/backend.py",
         "stages/shared/networks/devices.py",
     }
