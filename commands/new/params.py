@@ -9,7 +9,7 @@ import yaml
 
 # The area that the profile's settings are for, and what a picture's sides are multiples of.
 AREA, MULTIPLE = 224 * 224, 32
-# Heads learn little more after so many steps; see docs/measured.md.
+# With more pictures a head needs fewer epochs for as many steps.
 STEPS, FEWEST = 450, 10
 # Sides of all pictures are alike up to this factor: then none is padded.
 ALIKE = 1.05
