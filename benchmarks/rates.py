@@ -39,7 +39,7 @@ from stages.train.batches import Batches, Inputs
 from stages.train.fit import fit
 from stages.train.losses import PixelLoss
 from stages.train.progress import Progress
-from stages.train.sampling import Sampled
+from stages.train.sampling import Sampled, sampled
 from stages.train.settings import Augmentation, Train
 from stages.train.standardised import Statistics
 
@@ -188,8 +188,9 @@ def train_head(
     for tap, parts in taps.items():
         inputs |= {tap: parts.values, f"{tap}_scale": parts.scale}
     reader = ArrayReader(inputs, masks)
-    sampled = sampled_at(on_stored(heads.scores(head)), config.stride, options.pixels)
-    epochs, rows = fitted(on_stored(head), reader, reader, options, sampled=sampled)
+    scores = on_stored(heads.scores(head))
+    part = sampled(scores, config.stride, options.pixels, seed=0)
+    epochs, rows = fitted(on_stored(head), reader, reader, options, part)
     # A training pass and a validation pass over the same pictures; the first epoch compiles.
     return {
         "ms_a_picture_and_epoch": 1000 * min(epochs.seconds) / len(masks),
@@ -205,14 +206,13 @@ def train_network(
     taps = backbones.from_coarse(backbone.output, HEADS[TRAINED].stride)
     channels = {tap: backbone.output[tap].shape[-1] for tap in taps}
     head = heads.build(head_config(TRAINED, channels, options))
+    scores = heads.scored(backbone, heads.scores(head))
     epochs, _ = fitted(
         heads.network(backbone, head),
         ArrayReader(pictures, masks),
         ArrayReader(pictures[: options.batch_size], masks[: options.batch_size]),
         options,
-        sampled_at(
-            heads.scored(backbone, heads.scores(head)), HEADS[TRAINED].stride, options.pixels
-        ),
+        sampled(scores, HEADS[TRAINED].stride, options.pixels, seed=0),
         RandomAugmentation(Augmentation(), seed=0),
     )
     return len(masks) / min(epochs.seconds)
@@ -231,18 +231,12 @@ def head_config(name: str, channels: dict[str, int], options: argparse.Namespace
     )
 
 
-def sampled_at(scores: keras.Model, stride: int, pixels: float) -> Sampled | None:
-    """What trains on a share of the pixels."""
-    step = round(pixels**-0.5)
-    return Sampled(scores, stride, step, seed=0) if step > 1 else None
-
-
 def fitted(
     network: keras.Model,
     reader: ArrayReader,
     validation: ArrayReader,
     options: argparse.Namespace,
-    sampled: Sampled | None,
+    part: Sampled | None,
     augment: RandomAugmentation | None = None,
 ) -> tuple["EpochTimes", list[dict[str, float]]]:
     """Train a network by the stage's `fit`; the time of each epoch, and what was measured."""
@@ -267,7 +261,7 @@ def fitted(
             progress,
             augment=augment,
             memory=DEFAULT_MEMORY * devices.memory(),
-            sampled=sampled,
+            sampled=part,
             callbacks=[epochs.callback()],
         )
     return epochs, progress.rows

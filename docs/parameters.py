@@ -63,7 +63,8 @@ def page() -> str:
         if key not in plain:
             path = f"{key}.{NAME}" if get_origin(field.annotation) is dict else key
             parts += described(path, sections(field.annotation))
-    return "\n\n".join(parts) + "\n"
+    # What several sources have is told once.
+    return "\n\n".join(dict.fromkeys(parts)) + "\n"
 
 
 def described(path: str, models: list[type[Section]]) -> Iterator[str]:

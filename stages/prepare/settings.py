@@ -268,7 +268,7 @@ class OnDisk(Source):
 
 
 class FolderSource(OnDisk):
-    """Pictures and masks on disk.
+    """Pictures and masks on disk. All paths are relative to `root`.
 
     Attributes:
         pictures: a glob pattern, `**` for any number of folders, `{a,b}` for one of several. What
@@ -307,7 +307,8 @@ class FolderSource(OnDisk):
 
 
 class AnnotationsSource(OnDisk):
-    """Pictures on disk with outlines of objects, as annotation tools write them.
+    """Pictures on disk with outlines of objects, as annotation tools write them. All paths are
+    relative to `root`.
 
     Attributes:
         format: of the annotations: `coco` (JSON, with polygons or run lengths), `yolo` (a text file

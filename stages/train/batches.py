@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from stages.shared.networks import devices
+from stages.shared.networks.devices import filled
 from stages.shared.records.dataset import IGNORED
 from stages.shared.runtime.ordered_map import ordered_map
 
@@ -103,7 +104,7 @@ class Batches:
         except Exception as error:
             self.failure = error
             raise
-        inputs = keras.tree.map_structure(lambda array: filled(array, missing, 0), inputs)
+        inputs = keras.tree.map_structure(lambda array: filled(array, missing), inputs)
         masks = filled(masks, missing, IGNORED)
         if devices.processes() > 1:
             assert isinstance(inputs, np.ndarray), "heads are trained by one process"
@@ -127,13 +128,6 @@ def read_errors(*sources: Batches) -> Iterator[None]:
             if batches.failure:
                 raise batches.failure from None
         raise
-
-
-def filled(batch: np.ndarray, missing: int, filling: int) -> np.ndarray:
-    """A batch, (pictures, ...), followed by so many of this value."""
-    if not missing:
-        return batch
-    return np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1), constant_values=filling)
 
 
 def share(batch: np.ndarray) -> np.ndarray:

@@ -6,6 +6,12 @@ from keras import KerasTensor, layers, ops
 from stages.shared.networks.families.upsampling import by_matrices
 
 
+def sampled(scores: keras.Model, stride: int, pixels: float, seed: int) -> "Sampled | None":
+    """What trains a network on a share of the pixels, `train.pixels`; None for all of them."""
+    step = round(pixels**-0.5)
+    return Sampled(scores, stride, step, seed) if step > 1 else None
+
+
 class Sampled(layers.Layer):
     """Logits and masks at every n-th row and column of the pictures, from an offset that is drawn
     for each batch.

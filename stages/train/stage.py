@@ -40,7 +40,7 @@ from stages.train.batches import Batches
 from stages.train.fit import fit
 from stages.train.losses import PixelLoss, class_weights
 from stages.train.progress import Progress
-from stages.train.sampling import Sampled
+from stages.train.sampling import sampled
 from stages.train.settings import Train, Variant
 from stages.train.standardised import Statistics
 
@@ -103,7 +103,7 @@ def train_head(name: str, variant: Variant, settings: Train) -> Progress:
             name,
             progress,
             memory=memory(),
-            sampled=sampled(on_stored(heads.scores(head)), variant, settings),
+            sampled=sampled(on_stored(heads.scores(head)), variant.stride, settings.pixels, seed),
         )
         trained = standardised.folded(head, config, statistics)
         store(trained, config, variant, settings, folder)
@@ -141,7 +141,12 @@ def train_network(name: str, variant: Variant, settings: Train) -> Progress:
                 shares(network, backbone, variant.backbone_rate),
                 RandomAugmentation(variant.augmentation, read("seed", Seed)),
                 memory(),
-                sampled(heads.scored(backbone, heads.scores(head)), variant, settings),
+                sampled(
+                    heads.scored(backbone, heads.scores(head)),
+                    variant.stride,
+                    settings.pixels,
+                    read("seed", Seed),
+                ),
             )
             folder = staging.folder(MODELS_DIR / name)
             own = backbones.save(backbone, parents_backbone, folder / backbones.BACKBONE_FOLDER)
@@ -149,12 +154,6 @@ def train_network(name: str, variant: Variant, settings: Train) -> Progress:
             trained = standardised.folded(head, config, statistics)
             store(trained, config, variant, settings, folder)
     return progress
-
-
-def sampled(scores: keras.Model, variant: Variant, settings: Train) -> Sampled | None:
-    """What trains a network on a share of the pixels, by its logits at its stride."""
-    step = round(settings.pixels**-0.5)
-    return Sampled(scores, variant.stride, step, read("seed", Seed)) if step > 1 else None
 
 
 def shares(network: keras.Model, backbone: keras.Model, of_backbone: float) -> list[float]:

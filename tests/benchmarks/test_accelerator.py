@@ -77,6 +77,7 @@ def test_rates_and_seconds_are_shown(tmp_path: Path):
     assert json.loads((tmp_path / "accelerator.json").read_text())["run"] == RUN
 
 
+@pytest.mark.campaign
 @pytest.mark.skipif(not CAMPAIGN, reason="it takes minutes")
 def test_the_stages_run_on_what_is_drawn(tmp_path: Path):
     *_, found = accelerator.run(tmp_path / "run", 0.002, "float32")

@@ -38,6 +38,7 @@ def test_commands_and_stages_have_their_seconds():
     assert "mlp 0.865" in folder.table(FOUND)
 
 
+@pytest.mark.campaign
 @pytest.mark.skipif(not CAMPAIGN, reason="it takes minutes")
 def test_a_folder_becomes_a_result(tmp_path: Path):
     found = folder.measure(tmp_path / "project", 40)

@@ -42,7 +42,16 @@ def labels(settings: AnnotationsSource) -> Labels:
     Raises:
         UserError: as `examples`, or there are too few or too many classes.
     """
-    numbers = labels_of(settings, read(settings)[1].names)
+    return table(settings, read(settings)[1])
+
+
+def table(settings: AnnotationsSource, annotated: Annotated) -> Labels:
+    """What stands in the masks of these annotations.
+
+    Raises:
+        UserError: there are too few or too many classes.
+    """
+    numbers = labels_of(settings, annotated.names)
     ignored = {None, *settings.ignore}
     named = {number: None if name in ignored else name for name, number in numbers.items()}
     found = Labels({0: settings.background} | named)
@@ -60,7 +69,11 @@ def check(settings: AnnotationsSource) -> None:
     Raises:
         UserError: as `examples`; or one of a few pictures of each split can't be used.
     """
-    folder.require_usable(settings, labels(settings), examples(settings, seed=0))
+    pictures, annotated = read(settings)
+    _, parts = found(settings, pictures, annotated, seed=0)
+    folder.require_usable(
+        settings, table(settings, annotated), of_pairs(settings, annotated, parts)
+    )
 
 
 def examples(settings: AnnotationsSource, seed: int) -> dict[str, list[Example]]:
@@ -75,18 +88,38 @@ def examples(settings: AnnotationsSource, seed: int) -> dict[str, list[Example]]
             pictures in two splits or in none.
     """
     pictures, annotated = read(settings)
-    numbers = labels_of(settings, annotated.names)
+    every, parts = found(settings, pictures, annotated, seed)
+    if annotated.missing:
+        print(f"note: annotated, but not among {settings.pictures}: {listed(annotated.missing)}")
     if bare := [picture for picture in pictures if picture not in annotated.drawings]:
         print(f"note: without annotations, left out: {listed(bare)}")
+    if unused := set(every).difference(*parts.values()):
+        print(f"note: in no split: {listed(sorted(pair.picture for pair in unused))}")
+    return of_pairs(settings, annotated, parts)
+
+
+def found(
+    settings: AnnotationsSource, pictures: Found, annotated: Annotated, seed: int
+) -> tuple[list[Pair], dict[str, list[Pair]]]:
+    """All pictures that are annotated, and those of each split.
+
+    Raises:
+        UserError: as `examples`.
+    """
     by_list = settings.splits.by == "list"
     lines = {
         split: [line for line in part if line.picture in annotated.drawings]
         for split, part in (lists(settings, pictures, {}) if by_list else {}).items()
     }
-    pairs = [Pair(picture, None) for picture in pictures if picture in annotated.drawings]
-    parts = splits(settings, pairs, lines, seed)
-    if unused := set(pairs).difference(*parts.values()):
-        print(f"note: in no split: {listed(sorted(pair.picture for pair in unused))}")
+    every = [Pair(picture, None) for picture in pictures if picture in annotated.drawings]
+    return every, splits(settings, every, lines, seed)
+
+
+def of_pairs(
+    settings: AnnotationsSource, annotated: Annotated, parts: Mapping[str, Sequence[Pair]]
+) -> dict[str, list[Example]]:
+    """The examples of the pictures of each split."""
+    numbers = labels_of(settings, annotated.names)
     return {
         split: [
             Example(

@@ -247,7 +247,7 @@ class Compiled:
 
     def __init__(self, model: keras.Model) -> None:
         self._predict = PREDICTIONS[keras.backend.backend()](model)
-        self._largest = 0
+        self._compiles, self._largest = compiles(), 0
         # Of two threads that ask at first, one compiles.
         self._lock = Lock()
 
@@ -255,7 +255,7 @@ class Compiled:
         """The answer to an array, or a tree of arrays, of a batch."""
         size = len(keras.tree.flatten(inputs)[0])
         with self._lock:
-            if compiles():
+            if self._compiles:
                 self._largest = max(self._largest, size)
                 missing = self._largest - size
                 inputs = keras.tree.map_structure(lambda array: filled(array, missing), inputs)
@@ -275,11 +275,11 @@ def in_turn(
     yield from waiting
 
 
-def filled(batch: np.ndarray, missing: int) -> np.ndarray:
-    """A batch, followed by its last entry so many times more."""
+def filled(batch: np.ndarray, missing: int, filling: int = 0) -> np.ndarray:
+    """A batch, (pictures, ...), followed by so many of this value."""
     if not missing:
         return batch
-    return np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+    return np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1), constant_values=filling)
 
 
 def by_tensorflow(model: keras.Model) -> Callable[[Any], Any]:

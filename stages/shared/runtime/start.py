@@ -14,8 +14,6 @@ from stages.shared.runtime import packages, place, seconds, stopping
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import OUTPUT_FOLDERS
 
-# DVC's own, of what it runs.
-DVC_STAGE = "DVC_STAGE"
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
@@ -36,7 +34,8 @@ def stage(name: str, *arguments: str, setup: Callable[[], None] = lambda: None) 
         sys.exit(" ".join((f"usage: python -m stages.{name}", *arguments)))
     keep_freed_memory()
     with in_plain_words(stopping.standing):
-        if line := place.told(os.environ[DVC_STAGE]) if DVC_STAGE in os.environ else "":
+        # DVC's name of the stage; by hand there is none.
+        if line := place.told(os.environ.get("DVC_STAGE", "")):
             print(line, flush=True)
         setup()
         run: Callable[..., str] = getattr(import_module(f"stages.{name}.stage"), name)

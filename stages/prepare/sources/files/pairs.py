@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from stages.prepare.settings import FolderSource
 from stages.prepare.sources.files.lists import Listed
-from stages.prepare.sources.files.patterns import Found, keys, listed
+from stages.prepare.sources.files.patterns import Found, keys, listed, partners
 from stages.shared.runtime.errors import UserError
 
 
@@ -40,10 +40,10 @@ def pairs(
     lines = [line for part in lists.values() for line in part]
     mask_of = {line.picture: line.mask for line in lines if line.mask}
     if len(mask_of) < len(lines) or not lines:
-        picture_keys, mask_keys = keys(settings.pictures, settings.masks, pictures, masks)
-        by_key = {key: file for file, key in mask_keys.items()}
-        mask_of = {p: by_key[key] for p, key in picture_keys.items() if key in by_key} | mask_of
+        given = settings.pictures, settings.masks, pictures, masks
+        mask_of = partners(*given) | mask_of
         if not mask_of:
+            picture_keys, mask_keys = keys(*given)
             picture, mask = next(iter(pictures)), next(iter(masks))
             raise UserError(
                 f"no picture has a mask: {picture} has the stem {picture_keys[picture][-1]!r}, "

@@ -3,7 +3,7 @@
 import glob
 import os
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import bracex
@@ -62,12 +62,19 @@ def keys(
     return tuple(keyed)
 
 
+def partners(in_pictures: str, in_masks: str, pictures: Found, masks: Found) -> dict[str, str]:
+    """The mask of each picture that has one, by their keys."""
+    picture_keys, mask_keys = keys(in_pictures, in_masks, pictures, masks)
+    by_key = {key: file for file, key in mask_keys.items()}
+    return {file: by_key[key] for file, key in picture_keys.items() if key in by_key}
+
+
 def normal(name: str) -> str:
     """A name in one of the ways that Unicode has to spell it; archives from macOS use another."""
     return unicodedata.normalize("NFC", name)
 
 
-def listed(files: list[str]) -> str:
+def listed(files: Sequence[str]) -> str:
     """Some files for a message, and how many more there are."""
     more = len(files) - MOST_LISTED
     return ", ".join(files[:MOST_LISTED]) + (f" and {more:,} more" if more > 0 else "")

@@ -27,10 +27,12 @@ class Annotated(NamedTuple):
     Attributes:
         names: of the categories that a shape has, in their order.
         drawings: by the picture's path; a picture without one is not annotated.
+        missing: names of pictures that are annotated and not there.
     """
 
     names: list[str]
     drawings: dict[str, Drawing]
+    missing: Sequence[str] = ()
 
 
 def named(shapes: Sequence[Shape], names: Container[str | None]) -> list[Shape]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from stages.prepare.settings import AnnotationsSource
 from stages.prepare.sources.files.lists import meant, names
-from stages.prepare.sources.files.patterns import Found, listed, normal
+from stages.prepare.sources.files.patterns import Found, normal
 from stages.prepare.sources.shapes.annotation import Annotated, Drawing, named, read
 from stages.prepare.sources.shapes.painting import Shape
 from stages.shared.formats.pictures import Size
@@ -104,11 +104,10 @@ def annotated(settings: AnnotationsSource, pictures: Found, files: Found) -> Ann
                 missing.append(image.file_name)
             else:
                 drawings.setdefault(picture, ([], image.size))[0].extend(of_image[image.id])
-    if missing:
-        print(f"note: annotated, but not among {settings.pictures}: {listed(missing)}")
     return Annotated(
         list(dict.fromkeys(name for *_, name in sorted(found))),
         {picture: Drawing(partial(named, own), size) for picture, (own, size) in drawings.items()},
+        missing,
     )
 
 

@@ -15,7 +15,7 @@ from pycocotools import mask as coco
 from pydantic import BaseModel, Field, ValidationError
 
 from stages.prepare.settings import AnnotationsSource
-from stages.prepare.sources.files.patterns import Found, keys
+from stages.prepare.sources.files.patterns import Found, partners
 from stages.prepare.sources.shapes.annotation import Annotated, Drawing, read
 from stages.prepare.sources.shapes.painting import Shape
 from stages.shared.formats.pictures import BadPictureError, Size
@@ -48,16 +48,14 @@ def annotated(settings: AnnotationsSource, pictures: Found, files: Found) -> Ann
     Raises:
         UserError: names a file that is no LabelMe's, and its shape at fault.
     """
-    of_pictures, of_files = keys(settings.pictures, settings.annotations, pictures, files)
-    by_key = {key: file for file, key in of_files.items()}
     names: set[str] = set()
     drawings = {}
-    for picture, key in of_pictures.items():
-        if key in by_key:
-            content = load(Path(settings.root, by_key[key]))
-            names |= {shape.label for shape in content.shapes}
-            size = content.height, content.width
-            drawings[picture] = Drawing(partial(shapes, by_key[key], content.shapes, size), size)
+    file_of = partners(settings.pictures, settings.annotations, pictures, files)
+    for picture, file in file_of.items():
+        content = load(Path(settings.root, file))
+        names |= {shape.label for shape in content.shapes}
+        size = content.height, content.width
+        drawings[picture] = Drawing(partial(shapes, file, content.shapes, size), size)
     return Annotated(sorted(names), drawings)
 
 

@@ -9,7 +9,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from stages.prepare.settings import AnnotationsSource
-from stages.prepare.sources.files.patterns import Found, keys
+from stages.prepare.sources.files.patterns import Found, partners
 from stages.prepare.sources.shapes.annotation import Annotated, Drawing, named, read
 from stages.prepare.sources.shapes.painting import Shape
 from stages.shared.formats.pictures import BadPictureError
@@ -27,9 +27,8 @@ def annotated(settings: AnnotationsSource, pictures: Found, files: Found) -> Ann
         UserError: there are no names, or two files are of one picture.
     """
     root, names = Path(settings.root), names_of(Path(settings.root))
-    of_pictures, of_files = keys(settings.pictures, settings.annotations, pictures, files)
-    by_key = {key: file for file, key in of_files.items()}
-    if not by_key.keys() & set(of_pictures.values()):
+    file_of = partners(settings.pictures, settings.annotations, pictures, files)
+    if not file_of:
         raise UserError(
             f"no picture of {settings.pictures} has annotations: none of {settings.annotations} "
             "has its stem"
@@ -37,8 +36,8 @@ def annotated(settings: AnnotationsSource, pictures: Found, files: Found) -> Ann
     return Annotated(
         list(dict.fromkeys(names.values())),
         {
-            picture: Drawing(partial(shapes, root, by_key.get(key), names))
-            for picture, key in of_pictures.items()
+            picture: Drawing(partial(shapes, root, file_of.get(picture), names))
+            for picture in pictures
         },
     )
 
