@@ -110,7 +110,7 @@ def write(runs: list[Run], params: dict[str, Any], dataset: Dataset, out: Path) 
     """Write what has been measured so far."""
     results: dict[str, Any] = {"size": dataset.image_size}
     results["made_from"] = made_from(params, dataset)
-    results["pictures"] = {split: dataset.pictures(split) for split in SPLITS}
+    results["pictures"] = {split: dataset.records(split) for split in SPLITS}
     results["runs"] = [run._asdict() for run in runs]
     (out / "peers.json").write_text(json.dumps(results, indent=2) + "\n")
     (out / "peers.md").write_text(table(runs) + "\n")

@@ -7,6 +7,7 @@ several variants DIR has a folder for each.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from commands.predict.inputs import Failed, Loaded, PictureTask, batches, load, 
 from commands.predict.masks import TABLE, Masks, remove_former
 from commands.predict.segmenter import TILE, Segmenter, Views, together, trained_variants
 from stages.evaluate.settings import LARGEST_SCALE
+from stages.shared.formats.pictures import Size
 from stages.shared.runtime.console import bar
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.ordered_map import ordered_map
@@ -75,7 +77,7 @@ def segment(
     """Write the masks and tables of some pictures, by variant; how many could not be used."""
     first, failed, told = segmenters[0], 0, set[str]()
     # The logits of all heads lie in memory together.
-    pixels = min(segmenter.tile**2 // len(segmenter.variants) for segmenter in segmenters)
+    pixels = min(s.pieces.side**2 // len(s.variants) for s in segmenters)
     with ExitStack() as stack, bar("predict", len(found)) as progress:
         outputs = {
             variant: Masks(folder, first.classes, stack) for variant, folder in folders.items()
@@ -112,8 +114,14 @@ def doubts(
             f"at --scale {arguments.scale:g} {picture} is {times:.2g} times as large as the "
             "pictures in training; without --scale it is resized as they were"
         )
+    elif (cut_from := segmenters[0].head.cut_from) and unlike(loaded.resized.shape[:2], cut_from):
+        sizes = [f"{width} x {height}" for height, width in (loaded.size, *cut_from)]
+        found["size"] = (
+            f"{picture} is {sizes[0]} pixels, those in training were {sizes[1]} to {sizes[2]}; if "
+            "its objects are smaller or larger than theirs, --scale makes them alike"
+        )
     for segmenter in segmenters:
-        if not segmenter.exact and max(loaded.resized.shape) > segmenter.tile:
+        if not segmenter.pieces.exact and not segmenter.pieces.whole(loaded.resized.shape[:2]):
             names = ", ".join(segmenter.variants)
             found[f"tiles of {names}"] = (
                 f"{names}: a tile of {picture} may be smaller than what is looked at, so its tiles "
@@ -121,6 +129,12 @@ def doubts(
                 "piece; a larger --tile avoids it"
             )
     return found
+
+
+def unlike(size: Size, range_of: tuple[Size, Size]) -> bool:
+    """Whether a picture is far smaller than the smallest of some, or larger than the largest."""
+    side, least, most = (math.sqrt(math.prod(each)) for each in (size, *range_of))
+    return not least / FAR_SCALE <= side <= most * FAR_SCALE
 
 
 def _number(text: str, what: str = "no") -> float:
@@ -184,8 +198,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--tile",
         type=count,
-        default=TILE,
-        help=f"largest side in pixels that the network processes at once ({TILE})",
+        help="largest side in pixels that the network processes at once (with fit: tiles, as in "
+        f"training, else {TILE})",
     )
     made.add_argument(
         "--batch-size", type=count, default=BATCH_SIZE, help=f"pictures at once ({BATCH_SIZE})"

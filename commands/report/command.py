@@ -18,7 +18,8 @@ from PIL import Image
 
 from commands.report import charts
 from stages.shared.formats.predictions import Summary
-from stages.shared.records.dataset import IGNORED, Dataset
+from stages.shared.records.dataset import Dataset
+from stages.shared.records.ignore_label import IGNORED
 from stages.shared.records.shards import spaced
 from stages.shared.results import predicted, scores
 from stages.shared.results.overlay import hex_colours, overlay

@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator
 
 from stages.compare.settings import Compare
 from stages.shared.formats.predictions import Summary
-from stages.shared.records.dataset import IGNORED, Dataset
+from stages.shared.records.dataset import Dataset
+from stages.shared.records.ignore_label import IGNORED
 from stages.shared.records.shards import spaced
 from stages.shared.results import predicted, scores
 from stages.shared.results.overlay import colours, overlay, save
@@ -161,8 +162,10 @@ def side_by_side(shown: Predicted, classes: list[str], opacity: float) -> Figure
     size = (PANEL_INCHES * len(panels), PANEL_INCHES * height / width + 0.9)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, len(panels))
+    # Of a picture that is larger than its panel, every pixel counts.
+    larger = height > PANEL_INCHES * rcParams["figure.dpi"]
     for axis, (title, panel) in zip(axes, panels.items(), strict=True):
-        axis.imshow(panel, interpolation="nearest")
+        axis.imshow(panel, interpolation="hanning" if larger else "nearest")
         axis.set_title(title, fontsize=10)
         axis.set_axis_off()
     handles = [

@@ -11,7 +11,8 @@ on a folder, not on each entry of a list.
 import csv
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from stages.shared.formats.predictions import Cost, Summary
 from stages.shared.networks import heads, precision
 from stages.shared.networks.devices import Compiled, in_turn
 from stages.shared.networks.stored import on_stored
-from stages.shared.records.dataset import IGNORED, Dataset
+from stages.shared.records import tiles
+from stages.shared.records.dataset import Dataset
+from stages.shared.records.ignore_label import IGNORED
 from stages.shared.records.shards import PictureReader
 from stages.shared.results import cost, scores
 from stages.shared.results.averaged import Averaged, averages
@@ -47,6 +50,7 @@ class Measurement:
         settings: the split, pictures at once, and how often each is seen.
 
     Attributes:
+        dataset: that it is measured on.
         classes: their names.
         confusion: pixels by class in truth and class predicted, (classes, classes), so far.
         loss: cross-entropy, summed over the pixels that count, so far.
@@ -54,6 +58,7 @@ class Measurement:
 
     def __init__(self, name: str, settings: Evaluate) -> None:
         self.name, self.batch_size = name, settings.batch_size
+        self.dataset, self.split = Dataset.load(), settings.split
         self.classes = heads.load_config(MODELS_DIR / name).classes
         views = settings.flip, settings.scales
         whole = averages(*views)
@@ -67,6 +72,12 @@ class Measurement:
 
     def predictions(self) -> Iterator[np.ndarray]:
         """The class map of each picture, uint8 (height, width); updates loss and confusion."""
+        with closing(self._of_records()) as found:
+            for grid in self.dataset.grids(self.split):
+                yield tiles.together(found, grid)
+
+    def _of_records(self) -> Generator[np.ndarray]:
+        """The class map of each record, uint8 (height, width)."""
         with bar(f"evaluate {self.name}", len(self.reader)) as progress:
             for masks, answer in in_turn(self.scored, self._batches()):
                 losses, predicted = answer.arrays()
@@ -76,12 +87,15 @@ class Measurement:
                 yield from predicted
 
     def _batches(self) -> Iterator[tuple[np.ndarray, tuple[Any, np.ndarray]]]:
-        """Masks, and the inputs of `scored`."""
-        pictures = len(self.reader)
-        for start in range(0, pictures, self.batch_size):
-            indices = np.arange(start, min(start + self.batch_size, pictures))
+        """Masks, in which each pixel of a picture counts once, and the inputs of `scored`."""
+        records = len(self.reader)
+        cut = (tile for grid in self.dataset.grids(self.split) for tile in grid.tiles)
+        for start in range(0, records, self.batch_size):
+            indices = np.arange(start, min(start + self.batch_size, records))
             taken: tuple[Any, np.ndarray] = self.reader.take(indices)
             inputs, masks = taken
+            for mask, tile in zip(masks, cut, strict=False):
+                tiles.ignore_shared(mask, tile)
             seen = self.averaged.predict_on_batch(inputs) if self.averaged else inputs
             yield masks, (seen, np.where(masks == IGNORED, 0, masks))
 
@@ -163,7 +177,7 @@ def evaluate(name: str) -> str:
         iou = {c: _rounded(value) for c, value in zip(classes, result.iou, strict=True)}
         summary = Summary(
             split=settings.split,
-            records=Dataset.load().digest,
+            records=measurement.dataset.digest,
             predictions=digest,
             cost=cost_of(name, settings),
             iou=iou,
@@ -173,9 +187,10 @@ def evaluate(name: str) -> str:
         loss = measurement.loss / confusion.sum()
         write_metrics(staging.file(metrics_file), loss, result, summary.cost, iou)
         write_confusion(staging.file(confusion_file), confusion, classes)
+    pictures = counted(measurement.dataset.pictures(settings.split), "picture")
     return (
         f"{name}: mean IoU {result.mean_iou:.1%}, pixel accuracy {result.pixel_accuracy:.1%} on "
-        f"{counted(len(measurement.reader), 'picture')} ({settings.split} split)"
+        f"{pictures} ({settings.split} split)"
     )
 
 

@@ -18,16 +18,20 @@ from stages.shared.runtime.console import figures
 from stages.shared.settings.section import SPLITS
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
-FITS = {
-    "stretch": "each axis resized on its own",
-    "pad": "the aspect ratio kept, the rest of the frame padded and ignored",
-    "crop": "the aspect ratio kept, what extends beyond the frame cut off",
+PICTURES = "pictures of {height} x {width} (height x width), "
+TRAINED_ON = {
+    "stretch": PICTURES + "each axis resized on its own",
+    "pad": PICTURES + "the aspect ratio kept, the rest of the frame padded and ignored",
+    "crop": PICTURES + "the aspect ratio kept, what extends beyond the frame cut off",
+    "tiles": "tiles of {height} x {width} (height x width), cut from pictures at {scale:g} times "
+    "their size",
 }
 # Pillow's way to the same size; nothing need be padded or cut off.
 RESIZES = {
     "stretch": "photo.resize(({width}, {height}), Image.Resampling.BILINEAR)",
     "pad": "ImageOps.contain(photo, ({width}, {height}), Image.Resampling.BILINEAR)",
     "crop": "ImageOps.cover(photo, ({width}, {height}), Image.Resampling.BILINEAR)",
+    "tiles": "ImageOps.scale(photo, {scale:g}, Image.Resampling.BILINEAR)",
 }
 
 
@@ -76,6 +80,9 @@ def model_card(card: Card) -> str:
     measured = {key: card.metrics[key] for key in MEASURES}
     measured |= {f"IoU of {name}": value for name, value in card.metrics["iou"].items()}
     metrics = [[k, "no pixel" if v is None else f"{v:.4f}"] for k, v in measured.items()]
+    height, width = dataset.image_size
+    scale = dataset.tiling.scale if dataset.tiling else 1
+    seen = {"height": height, "width": width, "scale": scale}
     return render(
         TEMPLATE,
         card=card,
@@ -84,8 +91,8 @@ def model_card(card: Card) -> str:
         network=DECODERS[card.training.settings["decoder"]],
         dataset=dataset,
         splits=SPLITS,
-        fit=FITS[dataset.fit],
-        resize=RESIZES[dataset.fit],
+        trained_on=TRAINED_ON[dataset.fit].format_map(seen),
+        resize=RESIZES[dataset.fit].format_map(seen),
         uses=[FORMATS[key].use for key in card.formats],
         classes=markdown(["value", "class", "colour in plots", *shares], classes),
         data=_settings(dataset.source.items()),

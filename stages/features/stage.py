@@ -45,7 +45,7 @@ def features(name: str) -> str:
     parts = {split: split for split in SPLITS} | ({FLIPPED: "train"} if settings.flip else {})
     if not settings.store:
         parts = {"train": "train"}
-    pictures = sum(dataset.pictures(split) for split in parts.values())
+    pictures = sum(dataset.records(split) for split in parts.values())
     need = pictures * sizes(shapes, dataset.image_size) if settings.store else 0
     made_from = outputs.origin(settings, policy, devices.arithmetic(), dataset, config)
 
@@ -57,7 +57,7 @@ def features(name: str) -> str:
         moments: dict[str, Moments] = {}
         shards: dict[str, list[FeatureShard]] = {}
         for part_name, split in parts.items():
-            with bar(f"{name} {part_name}", dataset.pictures(split)) as progress:
+            with bar(f"{name} {part_name}", dataset.records(split)) as progress:
                 todo = tasks(dataset, part_name, split, settings, where, config, policy)
                 made = engine.parts(todo, ComputedShard, chosen, staging, folder, progress.update)
                 computed = list(made)

@@ -21,7 +21,7 @@ from stages.shared.formats.pictures import (
     scaled_size,
     upright,
 )
-from stages.shared.records.dataset import IGNORED
+from stages.shared.records.ignore_label import IGNORED
 
 LABELS_8_BIT = ("1", "L", "P")
 ORIENTATION = ExifTags.Base.Orientation
@@ -207,30 +207,41 @@ def _packed_colours(mask: Image.Image) -> np.ndarray:
 
 
 def fit(
-    image: np.ndarray, mask: np.ndarray, size: Size, mode: str
+    image: np.ndarray, mask: np.ndarray, size: Size, mode: str, scale: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bring a picture and its mask of class indices to `size`, (height, width) in pixels.
 
     Args:
         image: uint8 (height, width, 3).
         mask: uint8 (height, width).
-        size: of the result.
+        size: of the result; with `tiles` the smallest.
         mode: `stretch` each axis on its own; `pad`: keep the aspect, fill the right or the bottom,
-            ignored in the mask; `crop`: keep the aspect, cut off what stands out on both sides.
+            ignored in the mask; `crop`: keep the aspect, cut off what stands out on both sides;
+            `tiles`: `scale` it, fill the right or the bottom of a smaller one.
+        scale: of `tiles`.
 
     Returns:
         uint8 (height, width, 3) and uint8 (height, width).
     """
-    image, mask = resize(image, mask, scaled_size(image.shape[:2], size, mode))
+    scaled = scaled_size(image.shape[:2], size, mode, scale)
+    if mode == "tiles":
+        size = max(size[0], scaled[0]), max(size[1], scaled[1])
+    image, mask = resize(image, mask, scaled)
     window = tuple(
         slice(start, start + wanted)
         for have, wanted in zip(mask.shape, size, strict=True)
         for start in [max(have - wanted, 0) // 2]
     )
-    image, mask = image[window], mask[window]
-    if mask.shape == size:
-        return image, mask
-    padded = np.full((*size, 3), PADDING_RGB, np.uint8), np.full(size, IGNORED, np.uint8)
-    covered = tuple(slice(length) for length in mask.shape)
-    padded[0][covered], padded[1][covered] = image, mask
+    return filled(image[window], size), filled(mask[window], size, IGNORED)
+
+
+def filled(
+    pixels: np.ndarray, size: Size, value: int | tuple[int, int, int] = PADDING_RGB
+) -> np.ndarray:
+    """A picture or a mask, uint8 (height, width, ...), filled up to `size` at right and bottom."""
+    if all(have >= wanted for have, wanted in zip(pixels.shape, size, strict=False)):
+        return pixels
+    frame = tuple(map(max, pixels.shape, size))
+    padded = np.full((*frame, *pixels.shape[2:]), value, np.uint8)
+    padded[tuple(slice(length) for length in pixels.shape[:2])] = pixels
     return padded

@@ -11,11 +11,6 @@ from stages.shared.settings.section import SPLITS
 
 # How many times as wide for its height as the median picture, or as high for its width.
 FAR_ASPECT = 2.0
-WHAT_BECOMES_OF_THEM = {
-    "stretch": "they will be squeezed",
-    "pad": "much of the frame will be padding",
-    "crop": "much of them will be cut off",
-}
 
 
 # What may be a mistake in a picture's files, and what was made of it.
@@ -75,10 +70,7 @@ def warnings(facts: list[Facts], dataset: Dataset) -> list[Warning]:
             "masks of which every pixel is ignored",
             [_place(fact) for fact in facts if not fact.classes],
         ),
-        Warning(
-            f"pictures with an unusual aspect ratio: {WHAT_BECOMES_OF_THEM[dataset.fit]}",
-            [f"{_place(fact)}, {fact.size[1]} x {fact.size[0]}" for fact in _far_aspects(facts)],
-        ),
+        _unusual(facts, dataset),
         Warning(
             "pictures left out, because dataset.bad_pictures is skip",
             [f"{left.split}: {left.name}: {left.reason}" for left in dataset.left_out],
@@ -104,12 +96,38 @@ def _absent_classes(dataset: Dataset) -> Iterable[Warning]:
         yield Warning(f"classes without a pixel in the split {split}", absent)
 
 
-def _far_aspects(facts: list[Facts]) -> list[Facts]:
+def _unusual(facts: list[Facts], dataset: Dataset) -> Warning:
+    text, found = UNUSUAL[dataset.fit]
+    return Warning(
+        text, [f"{_place(fact)}, {fact.size[1]} x {fact.size[0]}" for fact in found(facts, dataset)]
+    )
+
+
+def _small(facts: list[Facts], dataset: Dataset) -> list[Facts]:
+    """Pictures with a side that is shorter than a tile's."""
+    scale = dataset.tiling.scale if dataset.tiling else 1.0
+    height, width = (side / scale for side in dataset.image_size)
+    return [fact for fact in facts if fact.size[0] < height or fact.size[1] < width]
+
+
+def _far_aspects(facts: list[Facts], _: Dataset) -> list[Facts]:
     aspects = [width / height for height, width in (fact.size for fact in facts)]
     typical = median(aspects)
     far = math.log(FAR_ASPECT)
     pairs = zip(facts, aspects, strict=True)
     return [fact for fact, aspect in pairs if abs(math.log(aspect / typical)) > far]
+
+
+# By the fit, a sentence and the pictures that it is about.
+UNUSUAL = {
+    "stretch": ("pictures with an unusual aspect ratio: they will be squeezed", _far_aspects),
+    "pad": (
+        "pictures with an unusual aspect ratio: much of the frame will be padding",
+        _far_aspects,
+    ),
+    "crop": ("pictures with an unusual aspect ratio: much of them will be cut off", _far_aspects),
+    "tiles": ("pictures that are smaller than a tile: the rest of it will be padding", _small),
+}
 
 
 def _place(fact: Facts) -> str:

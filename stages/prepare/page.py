@@ -87,6 +87,7 @@ def _page(
         source=", ".join(str(value) for value in told if value),
         dataset=dataset,
         splits=SPLITS,
+        tiles=sum(map(dataset.records, SPLITS)),
         left_out=Counter(left.split for left in dataset.left_out),
         warnings=found,
         first=FIRST_LISTED,

@@ -22,6 +22,8 @@ MAX_LABEL = 2**16 - 1
 FEW = 10
 # One value of a stored mask's byte stands for what is ignored.
 MAX_CLASSES = 255
+# Of tiles; more overlap makes a hundred records of what one shows.
+MOST_OVERLAP, LARGEST_SCALE = 0.9, 4
 
 Label = Annotated[int, Field(ge=0, le=MAX_LABEL)]
 Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
@@ -137,9 +139,13 @@ class Source(Section):
             `tfds`. The demo does not read it.
         image_size: (height, width) of the pictures in the records, in pixels.
         fit: how a picture is brought to this size: `stretch` changes the aspect ratio; `pad` keeps
-            it, borders are ignored; `crop` keeps it and the middle of the picture.
-        shard_size: pictures in one file of records (and of features); fewer if they would take more
-            than 512 MB.
+            it, borders are ignored; `crop` keeps it and the middle of the picture; `tiles` cuts the
+            picture into records of this size, which metrics put together again.
+        overlap: with `tiles`, the share of a tile's side that its neighbour has as well, at least;
+            null: 0.25.
+        scale: with `tiles`, that of the picture that is cut; null: 1, its own.
+        shard_size: pictures, or tiles, in one file of records (and of features); fewer if they
+            would take more than 512 MB.
         bad_pictures: `stop` fails on a picture that can't be used, `skip` leaves it out and
             lists it in dataset.json.
         ignore: labels in the masks; no loss and no metric counts their pixels.
@@ -147,7 +153,9 @@ class Source(Section):
 
     root: Text
     image_size: ImageSize
-    fit: Literal["stretch", "pad", "crop"] = "stretch"
+    fit: Literal["stretch", "pad", "crop", "tiles"] = "stretch"
+    overlap: Annotated[float, Field(ge=0, le=MOST_OVERLAP)] | None = None
+    scale: Annotated[float, Field(gt=0, le=LARGEST_SCALE)] | None = None
     shard_size: Count
     bad_pictures: Literal["stop", "skip"]
     ignore: Annotated[list[Label], Field(default_factory=list)]
@@ -157,6 +165,13 @@ class Source(Section):
         classes = getattr(self, "classes", None) or ()
         if both := [label for label in self.ignore if label in classes]:
             raise ValueError(f"ignore and classes both hold {both}; remove them from one")
+        return self
+
+    @model_validator(mode="after")
+    def _only_tiles_overlap(self) -> Self:
+        given = [key for key in ("overlap", "scale") if getattr(self, key) is not None]
+        if given and self.fit != "tiles":
+            raise ValueError(f"{given[0]} is for fit: tiles, and fit is {self.fit}")
         return self
 
 

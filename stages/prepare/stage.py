@@ -21,7 +21,13 @@ from stages.prepare import page
 from stages.prepare.decoding import Example, Labels
 from stages.prepare.page import PAGE_DIR
 from stages.prepare.settings import AnySource
-from stages.prepare.shard import PreparedShard, prepare_shard
+from stages.prepare.shard import (
+    PreparedShard,
+    fitted_size,
+    most_records,
+    prepare_shard,
+    tiling,
+)
 from stages.prepare.sources import SOURCES
 from stages.shared.engines import choice, engine
 from stages.shared.engines.engine import ShardTask
@@ -34,8 +40,8 @@ from stages.shared.runtime.paths import DATASET_FILE, RECORDS_DIR
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import SPLITS, Seed
 
-# Of a file of records; the features of its pictures take a few times as much.
-SHARD_BYTES = 2**29
+# With tiles, examples of a shard are fewer, so that a run that is stopped loses little.
+TILES_OF_A_PICTURE = 16
 
 
 def prepare() -> str:
@@ -52,7 +58,7 @@ def prepare() -> str:
     made_from = outputs.origin(settings, seed, labels.classes, state_of(source.files(settings)))
 
     outs = (RECORDS_DIR, DATASET_FILE, PAGE_DIR)
-    # TFDS does not say how many there are.
+    # TFDS does not say how many there are, nor does a file how many tiles it has.
     need = bytes_of(sum(map(length_hint, examples.values())), settings.image_size)
     with (
         outputs.writing(*outs, made_from=made_from, need=need) as staging,
@@ -75,17 +81,20 @@ def prepare() -> str:
         page.write(dataset, facts, records_folder, staging.folder(PAGE_DIR))
     counts = ", ".join(f"{dataset.pictures(split):,} {split}" for split in SPLITS)
     height, width = dataset.image_size
-    return f"prepare: {counts} pictures of {width} x {height}, {size(RECORDS_DIR)}"
+    tiles = f"in {sum(map(dataset.records, SPLITS)):,} tiles " if dataset.tiling else ""
+    return f"prepare: {counts} pictures {tiles}of {width} x {height}, {size(RECORDS_DIR)}"
 
 
 def tasks(
     settings: AnySource, labels: Labels, split: str, examples: Iterable[Example]
 ) -> Iterator[ShardTask[PreparedShard]]:
-    """A task for each `shard_size` examples of a split, or fewer if they are large, in order."""
-    most = max(1, SHARD_BYTES // bytes_of(1, settings.image_size))
-    for number, chosen in enumerate(chunks(examples, min(settings.shard_size, most))):
+    """A task for as many examples of a split as a file has records, in order."""
+    most = most_records(settings)
+    if tiling(settings):
+        most = max(1, most // TILES_OF_A_PICTURE)
+    for number, chosen in enumerate(chunks(examples, most)):
         name = f"{split}-{number:05d}"
-        make = partial(prepare_shard, settings, labels, split, f"{name}.tfrecord", chosen)
+        make = partial(prepare_shard, settings, labels, split, name, chosen)
         yield ShardTask(name, len(chosen), make)
 
 
@@ -125,15 +134,22 @@ def describe(
 ) -> Dataset:
     """The content of dataset.json for these shards."""
     counts = {split: np.sum([s.pixels for s in shards[split]], axis=0) for split in SPLITS}
+    how, elsewhere = tiling(settings), {"root", "data_dir", "manual_dir"}
+    sizes = {
+        split: [fitted_size(fact.size, settings) for shard in shards[split] for fact in shard.facts]
+        for split in SPLITS
+    }
     return Dataset(
-        source=settings.model_dump(mode="json", exclude={"root", "data_dir", "manual_dir"}),
+        source=settings.model_dump(mode="json", exclude=elsewhere, exclude_none=True),
         image_size=settings.image_size,
         fit=settings.fit,
+        tiling=how,
+        sizes=sizes if how else {},
         classes=classes,
         pixels={s: dict(zip(classes, counts[s].tolist(), strict=True)) for s in SPLITS},
         shards={
             split: [
-                Shard(file=file, pictures=len(shard.facts), digest=digest)
+                Shard(file=file, pictures=shard.records[file], digest=digest)
                 for shard in shards[split]
                 for file, digest in shard.files.items()
             ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from stages.shared.networks import devices
 from stages.shared.networks.devices import filled
-from stages.shared.records.dataset import IGNORED
+from stages.shared.records.ignore_label import IGNORED
 from stages.shared.runtime.ordered_map import ordered_map
 
 Inputs = dict[str, np.ndarray] | np.ndarray

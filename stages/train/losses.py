@@ -11,7 +11,7 @@ import keras
 from keras import KerasTensor, ops
 
 from stages.shared.networks import devices
-from stages.shared.records.dataset import IGNORED
+from stages.shared.records.ignore_label import IGNORED
 from stages.shared.runtime.errors import UserError
 
 

@@ -265,6 +265,8 @@ def head_config(variant: Variant, features: Features) -> tuple[HeadConfig, dict[
         classes=features.classes,
         image_size=features.image_size,
         fit=dataset.fit,
+        tiling=dataset.tiling,
+        cut_from=dataset.cut_from,
         greys=dataset.greys,
         backbone=variant.backbone,
         backbone_weights=features.backbone_weights,

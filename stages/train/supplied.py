@@ -11,7 +11,7 @@ import numpy as np
 from keras import KerasTensor, layers, ops
 
 from stages.shared.networks import devices
-from stages.shared.records.dataset import IGNORED
+from stages.shared.records.ignore_label import IGNORED
 from stages.train.batches import Batches
 from stages.train.sampling import Sampled
 

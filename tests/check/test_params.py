@@ -61,7 +61,21 @@ MISTAKES = {
     "learning rate not a number": ("rate: 0.01", "rate: .nan", ["train.learning_rate is nan"]),
     "tiny picture": ("size: 128", "size: 31", ["dataset.image_size: it is 31", "none below 32"]),
     "three sides": ("size: 128", "size: [64, 64, 3]", ["image_size: it is [64, 64, 3]", "height"]),
-    "unknown fit": ("fit: stretch", "fit: squash", ["dataset.fit is 'squash'", "'pad' or 'crop'"]),
+    "unknown fit": (
+        "fit: stretch",
+        "fit: squash",
+        ["dataset.fit is 'squash'", "'crop' or 'tiles'"],
+    ),
+    "an overlap without tiles": (
+        "fit: stretch",
+        "fit: pad\n  overlap: 0.5",
+        ["dataset: overlap is for fit: tiles, and fit is pad"],
+    ),
+    "tiles that hardly move": (
+        "fit: stretch",
+        "fit: tiles\n  overlap: 0.99",
+        ["dataset.overlap is 0.99", "less than or equal to 0.9"],
+    ),
     "an export of no variant": (
         "variants: [fcn8s, fcn8s-finetuned]",
         "variants: [fcn4s]",

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from commands.predict import segmenter
+from commands.predict.pieces import BlendedTiles, tiles, window
 from commands.predict.reach import reach
-from commands.predict.segmenter import Segmenter, Views, class_map, tiles, together, window
+from commands.predict.segmenter import Segmenter, Views, class_map, together
 from stages.prepare.sources import demo
 from stages.shared.networks import backbones
 from stages.shared.networks.families.preprocessing import COARSEST_STRIDE
@@ -148,7 +149,7 @@ def test_blended_tiles_count_as_one_wherever_they_overlap(size: tuple[int, int])
 def test_blended_tiles_give_nearly_what_the_whole_picture_gives(segment):
     picture, whole = drawn(1100, 900), segment("fcn8s", scale=1.0)
     blended = segment("fcn8s", scale=1.0, tile=640)
-    blended.exact = False
+    blended.pieces = BlendedTiles(640)
     assert (only(blended(picture)) == only(whole(picture))).mean() >= 0.97
 
 

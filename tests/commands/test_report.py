@@ -18,7 +18,8 @@ from stages.evaluate import stage as evaluate
 from stages.shared.formats import predictions
 from stages.shared.formats.predictions import Cost, Summary
 from stages.shared.records import shards
-from stages.shared.records.dataset import IGNORED, Dataset, Shard
+from stages.shared.records.dataset import Dataset, Shard
+from stages.shared.records.ignore_label import IGNORED
 from stages.shared.records.shards import Record
 from stages.shared.results import scores
 from stages.shared.results.overlay import overlay

@@ -17,7 +17,8 @@ from stages.prepare import stage as prepare
 from stages.prepare.settings import AnnotationsSource
 from stages.prepare.sources import annotations
 from stages.shared.formats.pictures import BadPictureError
-from stages.shared.records.dataset import IGNORED, Dataset
+from stages.shared.records.dataset import Dataset
+from stages.shared.records.ignore_label import IGNORED
 from stages.shared.records.shards import PictureReader
 from stages.shared.runtime.errors import UserError
 from tests.conftest import encoded

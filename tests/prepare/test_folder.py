@@ -13,7 +13,7 @@ from PIL import Image
 from stages.prepare import settings as dataset_settings
 from stages.prepare.sources import folder
 from stages.shared.formats.pictures import BadPictureError
-from stages.shared.records.dataset import IGNORED
+from stages.shared.records.ignore_label import IGNORED
 from stages.shared.runtime.errors import UserError
 from stages.shared.settings.section import SPLITS
 from tests.conftest import ROOT

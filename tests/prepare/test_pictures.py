@@ -12,7 +12,7 @@ from PIL import Image
 from stages.prepare.decoding import Labels, decode_pair, fit
 from stages.shared.formats import pictures
 from stages.shared.formats.pictures import BadPictureError, decode_picture
-from stages.shared.records.dataset import IGNORED
+from stages.shared.records.ignore_label import IGNORED
 from tests.conftest import encoded
 
 

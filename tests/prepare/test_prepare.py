@@ -16,7 +16,8 @@ from stages.prepare import stage
 from stages.prepare.decoding import Example, Labels, decode_pair
 from stages.prepare.sources import demo
 from stages.shared.records import shards
-from stages.shared.records.dataset import IGNORED, Dataset
+from stages.shared.records.dataset import Dataset
+from stages.shared.records.ignore_label import IGNORED
 from stages.shared.runtime import ordered_map
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import RECORDS_DIR

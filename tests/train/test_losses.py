@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from stages.shared.records.dataset import IGNORED
+from stages.shared.records.ignore_label import IGNORED
 from stages.train.losses import PixelLoss, class_planes, cross_entropy
 from stages.train.metrics import MeanIoU, PixelAccuracy
 

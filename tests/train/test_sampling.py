@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from stages.shared.networks import heads
 from stages.shared.networks.stored import on_stored
-from stages.shared.records.dataset import IGNORED
+from stages.shared.records.ignore_label import IGNORED
 from stages.train.losses import PixelLoss
 from stages.train.sampling import Sampled
 from stages.train.settings import Pixels

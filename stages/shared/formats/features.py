@@ -69,7 +69,7 @@ class Features(Manifest):
         backbone_weights: digest of those that they were made with.
         precision: Keras dtype policy that the backbone ran under.
         image_size: (height, width) of the pictures and masks.
-        classes: class names; a mask's value is an index into them, or `dataset.IGNORED`.
+        classes: class names; a mask's value is an index into them, or `IGNORED`.
         parameters: weights of the backbone.
         flop: that it takes for a picture, see `cost.flop`.
         taps: by name.

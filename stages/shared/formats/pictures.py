@@ -103,11 +103,19 @@ def upright(image: Image.Image, what: str) -> Image.Image:
         raise BadPictureError(f"the EXIF data of the {what} is damaged: {error}") from None
 
 
-def scaled_size(size: Size, wanted: Size, mode: str) -> Size:
-    """The (height, width) to which `fit` resizes a picture of `size` before it pads or crops."""
+def scaled_size(size: Size, wanted: Size, mode: str, scale: float = 1.0) -> Size:
+    """The (height, width) to which a picture is resized before it is padded, cropped or cut.
+
+    Args:
+        size: (height, width) of the picture.
+        wanted: of the records.
+        mode: `dataset.fit` in params.yaml.
+        scale: of the picture, with `tiles`.
+    """
     if mode == "stretch":
         return wanted
-    scale = {"pad": min, "crop": max}[mode](w / s for w, s in zip(wanted, size, strict=True))
+    if mode != "tiles":
+        scale = {"pad": min, "crop": max}[mode](w / s for w, s in zip(wanted, size, strict=True))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 

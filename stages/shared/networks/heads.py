@@ -14,6 +14,7 @@ from stages.shared.networks.backbones import BACKBONE_FOLDER
 from stages.shared.networks.decoders import DECODERS, Project
 from stages.shared.networks.families.preprocessing import COARSEST_STRIDE, Shape
 from stages.shared.networks.families.upsampling import Upsample
+from stages.shared.records.tiles import Size, Tiling
 from stages.shared.runtime import digests
 from stages.shared.runtime.errors import UserError
 
@@ -41,6 +42,8 @@ class HeadConfig(Manifest):
         classes: their names, in the order of the logits.
         image_size: (height, width) of the pictures that it was trained on.
         fit: how they were brought to this size, see `dataset.fit` in params.yaml.
+        tiling: how they were cut into tiles of this size, if they were.
+        cut_from: with tiles, (height, width) of the smallest and of the largest that was cut.
         greys: the values that are black and white in pictures of more than 8 bits; None: it knows
             no such pictures.
         backbone: the entry of `backbones` in params.yaml that it stands on.
@@ -49,7 +52,7 @@ class HeadConfig(Manifest):
         weights: digest of its own; empty before they are written.
     """
 
-    schema_version: Literal[5] = 5
+    schema_version: Literal[6] = 6
     decoder: str = "fcn"
     width: int = 0
     context: int = 0
@@ -58,6 +61,8 @@ class HeadConfig(Manifest):
     classes: list[str]
     image_size: tuple[int, int]
     fit: str
+    tiling: Tiling | None = None
+    cut_from: tuple[Size, Size] | None = None
     greys: tuple[float, float] | None = None
     backbone: str
     frozen: bool = True

@@ -1,16 +1,18 @@
 """data/dataset.json: what the records hold."""
 
 import json
+import math
+from collections.abc import Iterable
+from itertools import repeat
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from stages.shared.manifest import Manifest
+from stages.shared.records import tiles
+from stages.shared.records.tiles import Grid, Size, Tiling
 from stages.shared.runtime.digests import digest_of
 from stages.shared.runtime.paths import DATASET_FILE
-
-# The ignore label: no loss and no metric counts such a pixel of a mask.
-IGNORED = 255
 
 
 class LeftOut(BaseModel):
@@ -26,7 +28,7 @@ class Shard(BaseModel):
 
     Attributes:
         file: its name in data/records/.
-        pictures: how many it holds.
+        pictures: how many it holds; with tiles, each is one.
         digest: SHA-256 of it.
     """
 
@@ -41,17 +43,22 @@ class Dataset(Manifest):
     Attributes:
         source: the settings of the source they were made from.
         image_size: (height, width) in pixels.
-        fit: how pictures were brought to this size, see `pictures.fit`.
+        fit: how pictures were brought to this size, see `decoding.fit`.
+        tiling: how they were cut into records of this size; None: each record is a picture.
+        sizes: with tiles, of each split the (height, width) of the pictures that were cut, in
+            order.
         classes: class names; a mask's value is an index into them, or `IGNORED`.
         pixels: of each class in each split, without those that are ignored.
         shards: the files of each split, in order.
         left_out: pictures that could not be used.
     """
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     source: dict[str, object]
-    image_size: tuple[int, int]
+    image_size: Size
     fit: str
+    tiling: Tiling | None = None
+    sizes: dict[str, list[Size]] = Field(default_factory=dict)
     classes: list[str]
     pixels: dict[str, dict[str, int]]
     shards: dict[str, list[Shard]]
@@ -75,9 +82,16 @@ class Dataset(Manifest):
         return None
 
     @property
+    def cut_from(self) -> tuple[Size, Size] | None:
+        """(height, width) of the smallest and the largest training picture that was cut."""
+        sizes = sorted(self.sizes["train"], key=math.prod) if self.tiling else []
+        return (sizes[0], sizes[-1]) if sizes else None
+
+    @property
     def digest(self) -> str:
         """SHA-256 of all that the records hold and of what it stands for."""
-        held = self.model_dump(mode="json", include={"image_size", "classes", "shards"})
+        kept = {"image_size", "classes", "shards", "tiling", "sizes"}
+        held = self.model_dump(mode="json", include=kept)
         return digest_of(json.dumps(held, sort_keys=True).encode())
 
     @property
@@ -88,6 +102,17 @@ class Dataset(Manifest):
             for split, counts in self.pixels.items()
         }
 
+    def records(self, split: str) -> int:
+        """How many records a split has."""
+        return sum(shard.pictures for shard in self.shards[split])
+
     def pictures(self, split: str) -> int:
         """How many pictures a split has."""
-        return sum(shard.pictures for shard in self.shards[split])
+        return len(self.sizes[split]) if self.tiling else self.records(split)
+
+    def grids(self, split: str) -> Iterable[Grid]:
+        """The tiles of each picture of a split; their records come in this order."""
+        if self.tiling is None:
+            return repeat(tiles.whole(self.image_size), self.records(split))
+        overlap = self.tiling.overlap
+        return (tiles.grid(size, self.image_size, overlap) for size in self.sizes[split])

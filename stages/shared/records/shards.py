@@ -43,9 +43,9 @@ def bytes_of(records: int, image_size: tuple[int, int]) -> int:
     return records * (height * width * 4 + OVERHEAD_BYTES)
 
 
-def write(path: Path, records: Iterable[Record]) -> None:
-    """Write one file of records; the same records give the same bytes."""
-    tfrecord.write(path, map(encode, records))
+def write(path: Path, records: Iterable[Record]) -> int:
+    """Write one file of records, and count them; the same records give the same bytes."""
+    return tfrecord.write(path, map(encode, records))
 
 
 def encode(record: Record) -> bytes:

@@ -44,12 +44,15 @@ EXAMPLE = message_factory.GetMessageClass(POOL.FindMessageTypeByName("Example"))
 Entry = TypeVar("Entry")
 
 
-def write(path: Path, entries: Iterable[bytes]) -> None:
-    """Write a file of entries; the same entries give the same bytes."""
+def write(path: Path, entries: Iterable[bytes]) -> int:
+    """Write a file of entries, and count them; the same entries give the same bytes."""
+    count = 0
     with path.open("wb") as file:
         for entry in entries:
+            count += 1
             length = LENGTH.pack(len(entry))
             file.write(length + _checksum(length) + entry + _checksum(entry))
+    return count
 
 
 class Entries(Generic[Entry]):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.shared.records.dataset import IGNORED
+from stages.shared.records.ignore_label import IGNORED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,6 +7,7 @@ import numpy as np
 
 from stages.shared.formats import predictions
 from stages.shared.formats.predictions import Summary
+from stages.shared.records import tiles
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
 from stages.shared.runtime.errors import UserError
@@ -48,8 +49,16 @@ def pictures(
         UserError: a file is damaged.
     """
     (split,) = {summary.split for summary in summaries.values()}
-    total = dataset.pictures(split)
-    records = PictureReader(dataset, split)
-    masks = {name: predictions.reader(name, s, total) for name, s in summaries.items()}
+    grids, records = list(dataset.grids(split)), PictureReader(dataset, split)
+    starts = np.cumsum([0, *(len(grid.tiles) for grid in grids)])
+    masks = {name: predictions.reader(name, s, len(grids)) for name, s in summaries.items()}
     for index in indices:
-        yield Predicted(*records[index], {name: mask[index] for name, mask in masks.items()})
+        names, images, truths = zip(
+            *(records[record] for record in range(starts[index], starts[index + 1])), strict=True
+        )
+        yield Predicted(
+            tiles.picture_name(names[0]) if dataset.tiling else names[0],
+            tiles.together(images, grids[index]),
+            tiles.together(truths, grids[index]),
+            {name: mask[index] for name, mask in masks.items()},
+        )

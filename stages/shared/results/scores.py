@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.shared.records.dataset import IGNORED
+from stages.shared.records.ignore_label import IGNORED
 
 
 class Scores(NamedTuple):

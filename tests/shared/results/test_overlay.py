@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.compare import stage as compare
-from stages.shared.records.dataset import IGNORED
+from stages.shared.records.ignore_label import IGNORED
 from stages.shared.results.overlay import colours, overlay
 from stages.shared.results.predicted import Predicted
 
