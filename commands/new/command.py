@@ -1,4 +1,4 @@
-"""New: from a folder of pictures and masks to params.yaml. Not a stage; run by hand.
+"""New: from a folder of labelled pictures to params.yaml. Not a stage; run by hand.
 
     python -m commands.new DATA
 
@@ -14,13 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from commands.new import contents, params
+from commands.new import annotations, contents, params
 from commands.new.classes import Classes, classes
 from commands.new.layout import Group, Layout, layout, shown
 from commands.new.splitting import Splitting, splitting
 from commands.programs import run
-from stages.prepare.settings import FEW, FolderSource
-from stages.prepare.sources import folder
+from stages.prepare.settings import FEW, AnySource, FolderSource
+from stages.prepare.sources import SOURCES, folder
 from stages.prepare.sources.files.patterns import matched
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import LOCK_FILE, REPORTS_DIR
@@ -45,16 +45,16 @@ def main() -> None:
             not have.
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("data", type=Path, help="folder of the pictures and masks")
+    parser.add_argument(
+        "data", type=Path, help="folder of the pictures and of their masks or annotations"
+    )
     parser.add_argument("--force", action="store_true", help="also over changes not in Git")
     options = parser.parse_args()
     root = inside(options.data)
     if not options.force:
         require_committed()
     dataset, doubts = described(root)
-    settings = validate(FolderSource, dataset, ("dataset",), PARAMS_FILE)
-    _, parts = folder.found(settings, seed=0)
-    counts = {split: len(pairs) for split, pairs in parts.items()}
+    counts = pictures_of_splits(dataset)
     print(", ".join(f"{split}: {count:,} pictures" for split, count in counts.items()))
     if empty := [split for split, count in counts.items() if not count]:
         raise UserError(f"{root}/ has no pictures for {empty[0]}; {BY_HAND}")
@@ -76,6 +76,16 @@ def main() -> None:
         "new: params.yaml is written; look it over, then `dvc repro prepare` and "
         "reports/dataset/index.html, then `dvc repro`"
     )
+
+
+def pictures_of_splits(dataset: dict[str, Any]) -> dict[str, int]:
+    """How many pictures each split has, with this section `dataset`."""
+    settings = validate(AnySource, dataset, ("dataset",), PARAMS_FILE)
+    if isinstance(settings, FolderSource):
+        _, parts = folder.found(settings, seed=0)
+        return {split: len(pairs) for split, pairs in parts.items()}
+    examples = SOURCES[settings.source].examples(settings, seed=0)
+    return {split: len(part) for split, part in examples.items()}
 
 
 def inside(data: Path) -> Path:
@@ -117,8 +127,41 @@ def require_committed() -> None:
 
 
 def described(root: Path) -> tuple[dict[str, Any], list[str]]:
-    """The section `dataset` for a folder, and what should be looked at."""
-    found = layout(root)
+    """The section `dataset` for a folder, and what should be looked at.
+
+    Raises:
+        UserError: it holds no pictures with masks or annotations, or broken ones.
+    """
+    try:
+        found = layout(root)
+    except UserError:
+        if (drawn := annotations.found(root)) is None:
+            raise
+        dataset, doubts, pictures = annotations.described(root, drawn)
+    else:
+        dataset, doubts, pictures = of_masks(root, found)
+    taken = contents.sample([root / picture for picture in pictures], MEASURED)
+    sizes = list(contents.sizes(taken))
+    size, fit = params.image_size(sizes)
+    print(f"image_size: {size}, fit: {fit}")
+    bad_pictures = dataset.pop("bad_pictures", "stop")
+    if greys := contents.greys(taken):
+        dataset["greys"] = greys
+        doubts.append(
+            f"the pictures have more than 8 bits: greys {greys} are the darkest and the brightest "
+            f"values of {len(taken)} of them, without a few; the instrument's own range is better"
+        )
+    if (times := params.shrunk(sizes)) > params.FAR_SMALLER:
+        doubts.append(
+            f"the pictures become {times:.2g} times smaller; if objects in them are small, "
+            "fit: tiles keeps the scale (docs/data.md, Pictures larger than the network's)"
+        )
+    dataset |= {"image_size": size, "fit": fit, "shard_size": 512, "bad_pictures": bad_pictures}
+    return dataset, doubts
+
+
+def of_masks(root: Path, found: Layout) -> tuple[dict[str, Any], list[str], list[str]]:
+    """What is in params.yaml of pictures with masks, what should be looked at, and the pictures."""
     masks = [mask for _, mask in found.pairs]
     values = contents.values([root / mask for mask in masks], found.kind)
     named = classes(root, masks, found.kind, values)
@@ -126,14 +169,11 @@ def described(root: Path) -> tuple[dict[str, Any], list[str]]:
     found = found.without(hollow)
     pairs = found.pairs
     split = splitting(root, pairs)
-    pictures = contents.sample([root / picture for picture, _ in pairs], MEASURED)
-    size, fit = params.image_size(list(contents.sizes(pictures)))
     patterns, spare = chosen_patterns(root, found, 2 * len(pairs))
     if split.settings["by"] == "list":
         spare = 0
     print(f"{root}/: {len(pairs):,} pictures with masks")
     say(found, patterns, values, named, split)
-    print(f"image_size: {size}, fit: {fit}")
     dataset: dict[str, Any] = {
         "source": "folder",
         "root": root.as_posix(),
@@ -141,9 +181,6 @@ def described(root: Path) -> tuple[dict[str, Any], list[str]]:
         "splits": split.settings,
         "classes": named.names,
         "ignore": named.ignore,
-        "image_size": size,
-        "fit": fit,
-        "shard_size": 512,
         "bad_pictures": "skip" if spare else "stop",
     }
     doubts = [*filter(None, [split.doubt]), *named.doubts]
@@ -156,7 +193,7 @@ def described(root: Path) -> tuple[dict[str, Any], list[str]]:
         )
     if values.read < values.of:
         doubts.append(f"{values.read:,} of {values.of:,} masks were read for their classes")
-    return dataset, doubts
+    return dataset, doubts, [picture for picture, _ in pairs]
 
 
 def chosen_patterns(root: Path, found: Layout, files: int) -> tuple[tuple[str, str], int]:

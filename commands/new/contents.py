@@ -11,7 +11,13 @@ import numpy as np
 from PIL import Image
 
 from stages.prepare import decoding
-from stages.shared.formats.pictures import FORMATS, LABELS_16_BIT, BadPictureError, open_image
+from stages.shared.formats.pictures import (
+    DEEP_PICTURES,
+    FORMATS,
+    LABELS_16_BIT,
+    BadPictureError,
+    open_image,
+)
 from stages.shared.runtime.ordered_map import ordered_map
 
 # A mask is flat: most pixels have the value of the one to their right. Pictures are not, even drawn
@@ -25,6 +31,8 @@ COLOURS, LABELS = ("RGB", "RGBA"), (*decoding.LABELS_8_BIT, *LABELS_16_BIT)
 ON_THEIR_SIDE = (5, 6, 7, 8)
 # Of masks that are read for their values; of more, so many are taken at even distances.
 MOST_READ = 2000
+# Of the values of deep pictures, the share that is darker than black, and brighter than white.
+BEYOND = 0.001
 # Of a class, the share of its pixels beside another class from which it is a border.
 BORDER = 0.3
 
@@ -119,6 +127,29 @@ def _counted(colours: bool, path: Path) -> list[tuple[int, int, int]] | None:
     found, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     at_border = np.bincount(inverse.ravel(), weights=beside.ravel(), minlength=len(found))
     return list(zip(found.tolist(), counts.tolist(), at_border.astype(int).tolist(), strict=True))
+
+
+def greys(files: Iterable[Path]) -> list[float] | None:
+    """Black and white of pictures of more than 8 bits; None if none of them is."""
+    ranges = []
+    for path in files:
+        try:
+            with Image.open(path, formats=FORMATS) as opened:
+                if opened.mode in DEEP_PICTURES:
+                    pixels = np.asarray(opened, np.float64)
+                    ranges.append(np.nanquantile(pixels, (BEYOND, 1 - BEYOND)))
+        except Exception:
+            # Pillow's readers can raise any exception on a damaged file.
+            continue
+    if not ranges:
+        return None
+    blacks, whites = zip(*ranges, strict=True)
+    black, white = min(blacks), max(whites)
+    # Of integers, or of floats from 0 to 1.
+    rounded = [float(f"{value:.3g}") for value in (black, white)]
+    if rounded[0] == rounded[1]:
+        return None
+    return [int(value) if value.is_integer() else value for value in rounded]
 
 
 def sizes(files: Iterable[Path]) -> Iterator[tuple[int, int]]:

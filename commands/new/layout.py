@@ -84,7 +84,8 @@ class Layout(NamedTuple):
         Args:
             most_named: folders of one level that are named one by one.
         """
-        return _pattern(self.family, 0, most_named), _pattern(self.family, 1, most_named)
+        pictures, masks = zip(*self.family, strict=True)
+        return pattern(pictures, most_named), pattern(masks, most_named)
 
     def without(self, hollow: Sequence[tuple[Group, Group]]) -> "Layout":
         """What is left without some groups."""
@@ -117,7 +118,7 @@ def layout(root: Path) -> Layout:
 
 def shown(group: Group) -> str:
     """A group for a message."""
-    name = f"{group.head}*{group.tail}{_either(group.extensions)}"
+    name = f"{group.head}*{group.tail}{either(group.extensions)}"
     return f"{len(group.files):,} {group.kind.value} {PurePosixPath(group.folder, name)}"
 
 
@@ -227,23 +228,23 @@ def _largest(pairs: Sequence[tuple[Group, Group]]) -> list[tuple[Group, Group]]:
     return max(families.values(), key=lambda family: sum(len(g.files) for g, _ in family))
 
 
-def _pattern(family: Sequence[tuple[Group, Group]], side: int, most_named: int) -> str:
-    """The pattern of the pictures (side 0), or of the masks (1)."""
-    folders = _folders([glob.escape(pair[side].folder) for pair in family], most_named)
-    head, tail = family[0][side].names
-    extensions = _either(dict.fromkeys(e for pair in family for e in pair[side].extensions))
-    return PurePosixPath(folders, f"{head}*{tail}{extensions}").as_posix()
+def pattern(alike: Sequence[Group], most_named: int = MOST_NAMED) -> str:
+    """The pattern that finds groups whose files are called alike."""
+    within = folders([glob.escape(group.folder) for group in alike], most_named)
+    head, tail = alike[0].names
+    extensions = either(dict.fromkeys(e for group in alike for e in group.extensions))
+    return PurePosixPath(within, f"{head}*{tail}{extensions}").as_posix()
 
 
-def _folders(folders: Sequence[str], most_named: int) -> str:
+def folders(every: Sequence[str], most_named: int = MOST_NAMED) -> str:
     """A pattern of folders: named one by one if they are few, in the order in which they come."""
-    parts = [PurePosixPath(folder).parts for folder in folders]
+    parts = [PurePosixPath(folder).parts for folder in every]
     if len({len(part) for part in parts}) > 1:
         levels = takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False))
         return PurePosixPath(*(level[0] for level in levels), "**").as_posix()
     named = (dict.fromkeys(level) for level in zip(*parts, strict=True))
     return PurePosixPath(
-        *(_either(level) if nameable(level, most_named) else "*" for level in named)
+        *(either(level) if nameable(level, most_named) else "*" for level in named)
     ).as_posix()
 
 
@@ -252,7 +253,7 @@ def nameable(level: Collection[str], most_named: int) -> bool:
     return len(level) == 1 or (len(level) <= most_named and not re.search(r"[{},]", "".join(level)))
 
 
-def _either(names: Iterable[str]) -> str:
+def either(names: Iterable[str]) -> str:
     """Names in braces, if there are several."""
     several = list(names)
     return several[0] if len(several) == 1 else f"{{{','.join(several)}}}"

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import yaml
@@ -11,6 +12,8 @@ import yaml
 AREA, MULTIPLE = 224 * 224, 32
 # With more pictures a head needs fewer epochs for as many steps.
 STEPS, FEWEST = 450, 10
+# How many times smaller a picture may become before small objects are doubtful.
+FAR_SMALLER = 4.0
 # Sides of all pictures are alike up to this factor: then none is padded.
 ALIKE = 1.05
 
@@ -28,6 +31,11 @@ def image_size(sizes: Sequence[tuple[int, int]]) -> tuple[int | list[int], str]:
     scale = min(1.0, math.sqrt(AREA / (height * width)))
     sides = [max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in (height, width)]
     return (sides[0] if sides[0] == sides[1] else sides), "stretch"
+
+
+def shrunk(sizes: Sequence[tuple[int, int]]) -> float:
+    """How many times smaller pictures of these sizes become, most of them at least."""
+    return math.sqrt(median(math.prod(size) for size in sizes) / AREA)
 
 
 def epochs(pictures: int, batch_size: int, most: int) -> int:

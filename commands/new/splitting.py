@@ -18,6 +18,8 @@ ROLES = {
 }
 # What else stands in the names of lists.
 OF_LISTS = re.compile(r"[_.-]?(list|files|ids|images|set|split)s?$")
+# What follows a split's name where a benchmark has several, such as `train2017`.
+YEAR = re.compile(r"[_-]?(19|20)\d\d$")
 LISTS = (".txt", ".lst", ".csv")
 # Of the training pictures, what is taken for validation if nothing else is.
 VALIDATION = 0.15
@@ -42,7 +44,7 @@ class Splitting(NamedTuple):
 
 def role(name: str) -> str | None:
     """The split that a name stands for."""
-    plain = OF_LISTS.sub("", name.lower())
+    plain = OF_LISTS.sub("", YEAR.sub("", name.lower()))
     return next((split for split, called in ROLES.items() if called.fullmatch(plain)), None)
 
 

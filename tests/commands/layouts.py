@@ -1,5 +1,6 @@
 """Folders as data sets and tools leave them: drawn pictures and masks in ten layouts."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -215,4 +216,93 @@ LAYOUTS: dict[str, Callable[[Path], Expected]] = {
         one_class,
         listed,
     )
+}
+
+
+# The corners of a rectangle.
+CORNERS = [(8, 6), (40, 6), (40, 30), (8, 30)]
+NAMES = {1: "cat", 2: "dog"}
+
+
+def coco(root: Path, file: str, names: list[str], category: Callable[[int], int]) -> None:
+    """A file of annotations with a rectangle on each picture."""
+    images = [
+        {"id": n, "file_name": name, "height": SIZE[0], "width": SIZE[1]}
+        for n, name in enumerate(names)
+    ]
+    outline = [[value for corner in CORNERS for value in corner]]
+    given = [
+        {"id": n, "image_id": n, "category_id": category(n), "segmentation": outline}
+        for n in range(len(names))
+    ]
+    categories = [{"id": label, "name": name} for label, name in NAMES.items()]
+    path = root / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"images": images, "categories": categories, "annotations": given}))
+
+
+def coco_2017(root: Path) -> tuple[int, int, int]:
+    """Files beside that are of no objects, a folder with a year for each split."""
+    for split, part in zip(("train", "val"), numbers(TRAIN, VALIDATION), strict=True):
+        names = [f"{number:012}.jpg" for number in part]
+        for number, name in zip(part, names, strict=True):
+            write(root / f"{split}2017/{name}", picture(number))
+        coco(root, f"annotations/instances_{split}2017.json", names, lambda n: 1 + n % 2)
+        coco(root, f"annotations/person_keypoints_{split}2017.json", names, lambda n: 1)
+        captions = {"images": [], "annotations": [{"id": 1, "image_id": 1, "caption": "a cat"}]}
+        (root / f"annotations/captions_{split}2017.json").write_text(json.dumps(captions))
+    return 12, 2, VALIDATION
+
+
+def roboflow(root: Path) -> tuple[int, int, int]:
+    """A file of annotations among the pictures of each split."""
+    for split, part in zip(
+        ("train", "valid", "test"), numbers(TRAIN, VALIDATION, TEST), strict=True
+    ):
+        names = [f"{number:03}_jpg.rf.{number:06x}.jpg" for number in part]
+        for number, name in zip(part, names, strict=True):
+            write(root / split / name, picture(number))
+        coco(root, f"{split}/_annotations.coco.json", names, lambda n: 1 + n % 2)
+    return TRAIN, VALIDATION, TEST
+
+
+def cvat(root: Path) -> tuple[int, int, int]:
+    """One file of annotations for all pictures."""
+    names = [f"{number:03}.png" for number in range(40)]
+    for number, name in enumerate(names):
+        write(root / f"images/default/{name}", picture(number))
+    coco(root, "annotations/instances_default.json", names, lambda n: 1 + n % 2)
+    return 28, 6, 6
+
+
+def ultralytics(root: Path) -> tuple[int, int, int]:
+    """A text file of polygons for each picture."""
+    points = " ".join(f"{x / SIZE[1]:.4f} {y / SIZE[0]:.4f}" for x, y in CORNERS)
+    for split, part in zip(("train", "val"), numbers(TRAIN, VALIDATION), strict=True):
+        for number in part:
+            write(root / f"images/{split}/{number:03}.jpg", picture(number))
+            path = root / f"labels/{split}/{number:03}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{number % 2} {points}\n")
+    (root / "data.yaml").write_text("path: .\nnames: {0: cat, 1: dog}\n")
+    return 12, 2, VALIDATION
+
+
+def labelme(root: Path) -> tuple[int, int, int]:
+    """A JSON beside each picture, more than are looked at one by one."""
+    for number in range(60):
+        write(root / f"{number:03}.jpg", picture(number))
+        shape = {"label": NAMES[1 + number % 2], "points": CORNERS, "shape_type": "polygon"}
+        content = {"shapes": [shape], "imageHeight": SIZE[0], "imageWidth": SIZE[1]}
+        (root / f"{number:03}.json").write_text(json.dumps(content))
+    return 42, 9, 9
+
+
+# By format, and the pictures of each split.
+ANNOTATED: dict[str, tuple[str, Callable[[Path], tuple[int, int, int]]]] = {
+    "coco_2017": ("coco", coco_2017),
+    "roboflow": ("coco", roboflow),
+    "cvat": ("coco", cvat),
+    "ultralytics": ("yolo", ultralytics),
+    "labelme": ("labelme", labelme),
 }

@@ -1,5 +1,6 @@
 """make new: params.yaml from a folder."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from commands.new import contents, params
 from commands.new.command import described
 from commands.new.contents import Kind
 from commands.new.splitting import splitting
-from stages.prepare.settings import FolderSource
-from stages.prepare.sources import folder
+from stages.prepare.settings import AnnotationsSource, FolderSource
+from stages.prepare.sources import annotations, folder
 from stages.shared.runtime.errors import UserError
 from stages.shared.settings.section import SPLITS
-from tests.commands.layouts import LAYOUTS, colours, labels, picture, write
+from tests.commands.layouts import ANNOTATED, LAYOUTS, SIZE, coco, colours, labels, picture, write
 from tests.conftest import ROOT, Project
 
 
@@ -81,6 +82,16 @@ def test_values_are_counted_with_the_share_at_borders(tmp_path: Path):
 )
 def test_pictures_of_one_shape_keep_it_and_others_are_padded(sizes, expected):
     assert params.image_size(sizes) == expected
+
+
+@pytest.mark.parametrize(("times", "told"), [(1, False), (25, True)])
+def test_tiles_are_named_where_pictures_become_much_smaller(times, told, tmp_path: Path):
+    LAYOUTS["supervisely"](tmp_path)
+    for path in (p for p in tmp_path.rglob("*") if p.suffix in {".png", ".jpg"}):
+        with Image.open(path) as image:
+            size = image.width * times, image.height * times
+            image.resize(size, Image.Resampling.NEAREST).save(path)
+    assert any("fit: tiles keeps the scale" in doubt for doubt in described(tmp_path)[1]) == told
 
 
 def test_a_picture_that_exif_turns_is_as_high_as_it_is_shown(tmp_path: Path):
@@ -203,6 +214,55 @@ def test_a_wrong_folder_is_told(folder: str, told: str, demo: Project):
     done = demo.command("new", folder, check=False)
     assert done.returncode == 1
     assert told in done.stderr
+
+
+@pytest.mark.parametrize("name", ANNOTATED)
+def test_annotations_are_found_with_their_splits_and_categories(name: str, tmp_path: Path):
+    format, made = ANNOTATED[name]
+    expected = made(tmp_path)
+    dataset, _ = described(tmp_path)
+    assert (dataset["source"], dataset["format"]) == ("annotations", format)
+    settings = AnnotationsSource.model_validate(dataset)
+    examples = annotations.examples(settings, seed=1)
+    assert tuple(len(examples[split]) for split in SPLITS) == expected
+    table = annotations.labels(settings)
+    assert table.classes == ["background", "cat", "dog"]
+    for example in (example for part in examples.values() for example in part):
+        found = np.unique(table.indices(example.decode().mask))
+        assert len(found) == 2
+        assert found[0] == 0
+
+
+def test_masks_are_taken_where_there_are_annotations_too(tmp_path: Path):
+    LAYOUTS["supervisely"](tmp_path)
+    coco(tmp_path, "ds0/instances.json", ["IMG_1.jpg"], lambda n: 1)
+    assert described(tmp_path)[0]["source"] == "folder"
+
+
+def test_boxes_alone_are_no_annotations_of_pixels(tmp_path: Path):
+    ANNOTATED["cvat"][1](tmp_path)
+    path = tmp_path / "annotations/instances_default.json"
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"]:
+        annotation |= {"segmentation": [], "bbox": [8, 6, 32, 24]}
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"no pictures in .* have masks"):
+        described(tmp_path)
+
+
+def test_black_and_white_of_deep_pictures_are_guessed_and_told(tmp_path: Path):
+    for number in range(12):
+        write(tmp_path / f"masks/{number}.png", labels(number, 0, 1))
+        values = np.random.default_rng(number).integers(500, 4000, SIZE).astype(np.uint16)
+        values[0, 0] = 65535
+        (tmp_path / "scans").mkdir(exist_ok=True)
+        Image.fromarray(values).save(tmp_path / f"scans/{number}.png")
+    dataset, doubts = described(tmp_path)
+    black, white = dataset["greys"]
+    assert 490 < black < 520
+    assert 3950 < white < 4050
+    assert any("more than 8 bits" in doubt for doubt in doubts)
+    FolderSource.model_validate(dataset)
 
 
 def test_a_folder_without_pictures_or_without_masks_is_told(tmp_path: Path):

@@ -50,7 +50,7 @@ def paint(shapes: Sequence[Shape], size: Size, labels: Mapping[str | None, int])
     """
     mask = np.zeros(size, np.uint16)
     regions = [(region(shape, size), shape.name) for shape in shapes]
-    for found, name in sorted(regions, key=lambda r: (r[1] is not None, -coco.area(r[0]))):
+    for found, name in sorted(regions, key=lambda r: (r[1] is not None, -int(coco.area(r[0])))):
         # One at a time: a picture may have hundreds.
         mask[coco.decode(found).astype(bool)] = labels[name]
     return mask

@@ -1,0 +1,155 @@
+"""Annotations beside pictures: their format, the patterns that find them, and what they hold."""
+
+import glob
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from commands.new.contents import Kind
+from commands.new.layout import by_extension, either, folders, groups, pattern
+from commands.new.splitting import role, splitting
+from commands.new.texts import lines
+from stages.prepare.settings import AnnotationsSource
+from stages.prepare.sources import annotations
+from stages.shared.runtime.errors import UserError
+from stages.shared.settings.mistakes import validate
+from stages.shared.settings.reading import PARAMS_FILE
+
+# Files of a folder and extension that are looked at one by one; of more, some are.
+MOST_OPENED, LOOKED_AT = 50, 5
+# Of COCO's own files, those with masks of objects; others repeat them.
+OBJECTS = "instances"
+# Annotated pictures whose shapes are counted, and categories that are shown.
+COUNTED, MOST_SHOWN = 2000, 12
+# Numbers of a line of YOLO's that is a polygon: its class, and three points.
+POLYGON = 7
+
+
+class Drawn(NamedTuple):
+    """Annotations: their format, as in params.yaml, and their files, relative to the root."""
+
+    format: str
+    files: list[str]
+
+
+def found(root: Path) -> Drawn | None:
+    """The annotations in a folder; None if there are none that are known here."""
+    named = by_extension(root)
+    by_format: dict[str, list[str]] = {"coco": [], "labelme": [], "yolo": []}
+    for paths in named:
+        files = list(paths.values())
+        if (extension := PurePosixPath(files[0]).suffix) == ".json":
+            opened = files if len(files) <= MOST_OPENED else files[:LOOKED_AT]
+            kinds = {file: kind_of_json(root / file) for file in opened}
+            if opened == files:
+                for file, kind in kinds.items():
+                    by_format.get(kind or "", []).append(file)
+            elif set(kinds.values()) == {"labelme"}:
+                by_format["labelme"] += files
+        elif extension == ".txt" and any(is_yolo(root / file) for file in files[:LOOKED_AT]):
+            by_format["yolo"] += files
+    if any(OBJECTS in file for file in by_format["coco"]):
+        by_format["coco"] = [file for file in by_format["coco"] if OBJECTS in file]
+    best = max(by_format, key=lambda name: len(by_format[name]))
+    return Drawn(best, sorted(by_format[best])) if by_format[best] else None
+
+
+def kind_of_json(path: Path) -> str | None:
+    """The format of a JSON file, if it has outlines of objects."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    if isinstance(content.get("shapes"), list) and "imageHeight" in content:
+        return "labelme"
+    listed = [content.get(key) for key in ("images", "categories", "annotations")]
+    if not all(isinstance(entries, list) for entries in listed):
+        return None
+    outlined = (isinstance(a, dict) and a.get("segmentation") for a in content["annotations"])
+    return "coco" if any(outlined) else None
+
+
+def is_yolo(path: Path) -> bool:
+    """Whether a text file has polygons, a line each."""
+    found = [line.split() for line in lines(path)]
+    try:
+        return bool(found) and all(
+            len(list(map(float, line))) >= POLYGON and line[0].isdecimal() for line in found
+        )
+    except ValueError:
+        return False
+
+
+def pattern_of(drawn: Drawn) -> str:
+    """The pattern that finds files of annotations; one for each picture are found by `*`."""
+    paths = [PurePosixPath(file) for file in drawn.files]
+    within = folders([glob.escape(str(path.parent)) for path in paths])
+    names = list(dict.fromkeys(path.name for path in paths))
+    if drawn.format != "coco":
+        return PurePosixPath(within, f"*{paths[0].suffix}").as_posix()
+    if len(names) == 1 or len({path.parent for path in paths}) == 1:
+        return PurePosixPath(within, either(map(glob.escape, names))).as_posix()
+    return either(map(glob.escape, drawn.files))
+
+
+def described(root: Path, drawn: Drawn) -> tuple[dict[str, Any], list[str], list[str]]:
+    """What is in params.yaml of annotations, what should be looked at, and the pictures.
+
+    Raises:
+        UserError: there are no pictures that they belong to, or a file is broken.
+    """
+    every = [g for g in groups(root, by_extension(root), split=False) if g.kind is Kind.PICTURE]
+    if not every:
+        raise UserError(f"{root}/ holds annotations, such as {drawn.files[0]}, and no pictures")
+    dataset: dict[str, Any] = {
+        "source": "annotations",
+        "root": root.as_posix(),
+        "format": drawn.format,
+        "pictures": pattern(every),
+        "annotations": pattern_of(drawn),
+        "background": "background",
+        "classes": None,
+        "ignore": [],
+    }
+    shares = splitting(root, []).settings
+    size = {"image_size": 224, "shard_size": 1, "bad_pictures": "stop", "splits": shares}
+    settings = validate(AnnotationsSource, dataset | size, ("dataset",), PARAMS_FILE)
+    pictures, annotated = annotations.read(settings)
+    drawn_on = sorted(annotated.drawings)
+    split = splitting(root, [(picture, "") for picture in drawn_on])
+    dataset["splits"] = split.settings
+    print(f"{root}/: {len(pictures):,} pictures, {len(drawn_on):,} with annotations")
+    print(f"pictures: {dataset['pictures']}")
+    print(f"annotations: {dataset['annotations']} ({drawn.format})")
+    say_classes(annotated.names, shapes_of(settings, annotated))
+    print(f"splits: {split.said}")
+    doubts = [*filter(None, [split.doubt])]
+    parts = [file for file in drawn.files if role(PurePosixPath(file).stem.split("_")[-1])]
+    if parts and split.settings["by"] == "fraction":
+        doubts.append(
+            f"{', '.join(parts[:3])} may be splits: dataset.splits takes folders, or lists of "
+            "pictures"
+        )
+    if annotated.missing:
+        doubts.append(f"{len(annotated.missing):,} annotated pictures are not there")
+    return dataset, doubts, drawn_on
+
+
+def shapes_of(settings: AnnotationsSource, annotated: annotations.Annotated) -> Counter[str]:
+    """How many shapes each category has, on some of the pictures."""
+    wanted = set(annotated.names)
+    chosen = list(annotated.drawings.values())[:COUNTED]
+    return Counter(str(s.name) for drawing in chosen for s in drawing.shapes(wanted) if s.name)
+
+
+def say_classes(names: Sequence[str], shapes: Mapping[str, int]) -> None:
+    """The classes, line by line."""
+    print(f"classes: {len(names)}, and the background")
+    for name in names[:MOST_SHOWN]:
+        print(f"  {name}: {shapes.get(name, 0):,} shapes")
+    if len(names) > MOST_SHOWN:
+        print(f"  and {len(names) - MOST_SHOWN} more")
