@@ -29,7 +29,7 @@ class Facts(NamedTuple):
         name: of the picture.
         split: that it is in.
         size: (height, width) in pixels, before it was fitted to the records.
-        digest: of its decoded pixels.
+        digest: of its pixels, once they are fitted.
         classes: indices of the classes in its record.
         doubts: keys of `DOUBTS`.
     """

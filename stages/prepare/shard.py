@@ -31,6 +31,7 @@ class PreparedShard(Part):
     """A finished shard: a file, or several if its tiles are many, or none if nothing can be used.
 
     Attributes:
+        split: that it is of.
         records: in each file.
         pixels: of each class in its masks.
         facts: of its pictures.
@@ -38,6 +39,7 @@ class PreparedShard(Part):
     """
 
     schema_version: Literal[4] = 4
+    split: str
     records: dict[str, int]
     pixels: list[int]
     facts: list[Facts]
@@ -119,6 +121,7 @@ def prepare_shard(
     written = write_files(folder, name, usable(), most_records(settings))
     return PreparedShard(
         files={file: digests.digest(folder / file) for file in written},
+        split=split,
         records=written,
         pixels=pixels.tolist(),
         facts=facts,
@@ -149,7 +152,7 @@ def _prepared(
         name=example.name,
         split=split,
         size=mask.shape,
-        digest=hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest(),
+        digest=hashlib.blake2b(np.ascontiguousarray(fitted[0]).data, digest_size=16).hexdigest(),
         classes=sorted(set(np.unique(fitted[1]).tolist()) - {IGNORED}),
         doubts=doubts,
     )

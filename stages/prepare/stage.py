@@ -8,10 +8,11 @@ gives the same bytes on any number of cores. A shard is made from `shard_size` e
 else; those that an interrupted run has finished are not made again.
 """
 
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from operator import length_hint
 from pathlib import Path
 
@@ -31,15 +32,20 @@ from stages.prepare.shard import (
 from stages.prepare.sources import SOURCES
 from stages.shared.engines import choice, engine
 from stages.shared.engines.engine import ShardTask
+from stages.shared.engines.local import IN_THIS_PROCESS, Processes
 from stages.shared.records.dataset import Dataset, Shard
 from stages.shared.records.shards import bytes_of
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import bar, size
 from stages.shared.runtime.errors import UserError
+from stages.shared.runtime.ordered_map import shared_cores
 from stages.shared.runtime.paths import DATASET_FILE, RECORDS_DIR
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import SPLITS, Seed
 
+# Fewer pictures are decoded before processes have started.
+WORTH_PROCESSES = 1000
+IMPORTS = ("stages.prepare.shard", "stages.prepare.sources")
 # With tiles, examples of a shard are fewer, so that a run that is stopped loses little.
 TILES_OF_A_PICTURE = 16
 
@@ -62,18 +68,17 @@ def prepare() -> str:
     need = bytes_of(sum(map(length_hint, examples.values())), settings.image_size)
     with (
         outputs.writing(*outs, made_from=made_from, need=need) as staging,
-        choice.running() as chosen,
+        choice.running(*at_once(settings, examples)) as chosen,
     ):
         records_folder = staging.folder(RECORDS_DIR)
-        shards: dict[str, list[PreparedShard]] = {}
-        for split in SPLITS:
-            total = length_hint(examples[split]) or None
-            with bar(f"prepare {split}", total) as progress:
-                todo = tasks(settings, labels, split, examples[split])
-                made = engine.parts(
-                    todo, PreparedShard, chosen, staging, records_folder, progress.update
-                )
-                shards[split] = list(made)
+        shards: dict[str, list[PreparedShard]] = {split: [] for split in SPLITS}
+        with bar("prepare", sum(map(length_hint, examples.values())) or None) as progress:
+            # All splits in one row, so that no core waits at the end of each.
+            todo = chain(*(tasks(settings, labels, split, examples[split]) for split in SPLITS))
+            for shard in engine.parts(
+                todo, PreparedShard, chosen, staging, records_folder, progress.update
+            ):
+                shards[shard.split].append(shard)
         require_pictures(shards, settings)
         dataset = describe(settings, labels.classes, shards)
         dataset.write(staging.file(DATASET_FILE))
@@ -85,17 +90,32 @@ def prepare() -> str:
     return f"prepare: {counts} pictures {tiles}of {width} x {height}, {size(RECORDS_DIR)}"
 
 
+def at_once(
+    settings: AnySource, examples: Mapping[str, Iterable[Example]]
+) -> tuple[int, Processes]:
+    """How many shards are made at the same time on this machine, and in which processes."""
+    cores, most = shared_cores(), examples_of_a_shard(settings)
+    longest = max(length_hint(part, most * cores) for part in examples.values())
+    shards = min(cores, math.ceil(longest / most))
+    if shards == 1 or longest < WORTH_PROCESSES:
+        return 1, IN_THIS_PROCESS
+    return shards, Processes(IMPORTS, cores // shards)
+
+
 def tasks(
     settings: AnySource, labels: Labels, split: str, examples: Iterable[Example]
 ) -> Iterator[ShardTask[PreparedShard]]:
-    """A task for as many examples of a split as a file has records, in order."""
-    most = most_records(settings)
-    if tiling(settings):
-        most = max(1, most // TILES_OF_A_PICTURE)
-    for number, chosen in enumerate(chunks(examples, most)):
+    """A task for each `examples_of_a_shard` of a split, in order."""
+    for number, chosen in enumerate(chunks(examples, examples_of_a_shard(settings))):
         name = f"{split}-{number:05d}"
         make = partial(prepare_shard, settings, labels, split, name, chosen)
         yield ShardTask(name, len(chosen), make)
+
+
+def examples_of_a_shard(settings: AnySource) -> int:
+    """As many as a file has records, or with tiles, as about fill it."""
+    most = most_records(settings)
+    return max(1, most // TILES_OF_A_PICTURE) if tiling(settings) else most
 
 
 def chunks(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:

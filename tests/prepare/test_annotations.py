@@ -20,6 +20,7 @@ from stages.shared.formats.pictures import BadPictureError
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.ignore_label import IGNORED
 from stages.shared.records.shards import PictureReader
+from stages.shared.runtime.carried import to_another_machine
 from stages.shared.runtime.errors import UserError
 from tests.conftest import encoded
 
@@ -469,11 +470,13 @@ def test_annotations_of_the_unturned_picture_are_for_it(tmp_path: Path):
     assert decoded.doubts == ("unturned",)
 
 
-def test_a_pickled_example_takes_its_picture_and_shapes_along(tmp_path: Path):
+def test_an_example_takes_its_picture_and_shapes_along_to_another_machine(tmp_path: Path):
     given = made(tmp_path, coco({"category_id": 3, "segmentation": [box(0, 0, 9, 9)]}))
     (example,) = (e for part in annotations.examples(given, 0).values() for e in part)
-    packed = pickle.dumps(example)
-    mask = example.decode().mask
+    here, mask = pickle.dumps(example), example.decode().mask
+    with to_another_machine():
+        packed = pickle.dumps(example)
+    np.testing.assert_array_equal(pickle.loads(here).decode().mask, mask)
     (tmp_path / "images/0.png").unlink()
     np.testing.assert_array_equal(pickle.loads(packed).decode().mask, mask)
 

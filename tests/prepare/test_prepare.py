@@ -5,6 +5,7 @@ import tarfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from stages.prepare import settings as dataset_settings
-from stages.prepare import stage
+from stages.prepare import shard, stage
 from stages.prepare.decoding import Example, Labels, decode_pair
 from stages.prepare.sources import demo
+from stages.shared.engines import local
 from stages.shared.records import shards
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.ignore_label import IGNORED
@@ -156,10 +158,18 @@ def test_prepare_twice_gives_the_same_bytes_on_any_number_of_cores(in_folder: Pa
     settings = demo_settings(image_size=48)
     run_prepare(settings, monkeypatch)
     first = Project(in_folder).digests("data", "reports")
-    monkeypatch.setattr(ordered_map.os, "sched_getaffinity", lambda _: {0})
-    run_prepare(settings, monkeypatch)
+    with monkeypatch.context() as patched:
+        patched.setattr(ordered_map.os, "sched_getaffinity", lambda _: {0})
+        run_prepare(settings, monkeypatch)
     assert Project(in_folder).digests("data", "reports") == first
     assert len(first) == 6 + 2 + 13
+    # Two processes, each of which makes shards.
+    monkeypatch.setattr(stage, "WORTH_PROCESSES", 0)
+    monkeypatch.setattr(stage, "shared_cores", lambda: 2)
+    monkeypatch.setattr(local, "in_process", counted := Mock(wraps=local.in_process))
+    run_prepare(settings, monkeypatch)
+    assert Project(in_folder).digests("data", "reports") == first
+    assert counted.call_count == len(list(RECORDS_DIR.glob("*.tfrecord")))
 
 
 def test_an_interrupted_prepare_goes_on_from_the_last_whole_shard(
@@ -283,7 +293,7 @@ def test_a_shard_of_large_pictures_has_fewer(
 ):
     settings = tfds_settings(data_dir=str(small_pets), shard_size=4)
     one = shards.bytes_of(1, settings.image_size)
-    monkeypatch.setattr(stage, "SHARD_BYTES", int(records * one))
+    monkeypatch.setattr(shard, "SHARD_BYTES", int(records * one))
     dataset = run_prepare(settings, monkeypatch)
     assert [shard.pictures for shard in dataset.shards["train"]] == expected
 

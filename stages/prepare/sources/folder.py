@@ -18,6 +18,7 @@ from stages.prepare.sources.files.pairs import Pair, pairs
 from stages.prepare.sources.files.patterns import listed, matched
 from stages.prepare.sources.files.splits import splits
 from stages.shared.formats.pictures import BadPictureError
+from stages.shared.runtime import carried
 from stages.shared.runtime.console import counted
 from stages.shared.runtime.errors import UserError
 
@@ -137,7 +138,7 @@ def found(
 
 
 class Decode:
-    """Reads a picture's files and decodes them. Pickled, for another machine, it takes their
+    """Reads a picture's files and decodes them. Pickled for another machine, it takes their
     content along.
 
     Args:
@@ -151,6 +152,8 @@ class Decode:
         return self.read()()
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if not carried.elsewhere():
+            return Decode, (self.read,)
         try:
             decode = self.read()
         except BadPictureError as error:

@@ -25,6 +25,7 @@ import stages
 from stages.shared.engines.engine import AnyPart, ShardTask, Tick
 from stages.shared.engines.settings import Ray
 from stages.shared.runtime import digests, packages
+from stages.shared.runtime.carried import to_another_machine
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.ordered_map import THREADS
 
@@ -143,9 +144,10 @@ class RayEngine:
 
         reads = {path: self._storage.put(path) for path in task.reads}
         shares = {path: self._shared(path) for path in task.shares}
-        result = self._work.remote(
-            task.make, self._storage, packages.versions(), reads, list(shares), *shares.values()
-        )
+        with to_another_machine():
+            result = self._work.remote(
+                task.make, self._storage, packages.versions(), reads, list(shares), *shares.values()
+            )
 
         def finish() -> AnyPart:
             try:

@@ -12,9 +12,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 LABELS_16_BIT = ("I;16", "I;16L", "I;16B", "I")
 # Grey values beyond 8 bits and floats, which Pillow would cut off at 255.
 DEEP_PICTURES = (*LABELS_16_BIT, "F")
-# All that Pillow reads but PostScript, which is a program that Ghostscript would run.
+# All that Pillow reads but PostScript, which is a program that Ghostscript would run. It tries one
+# after the other, so the usual ones come first.
 Image.init()
-FORMATS = tuple(sorted(set(Image.OPEN) - {"EPS"}))
+USUAL = ("JPEG", "PNG")
+FORMATS = (*USUAL, *sorted(set(Image.OPEN) - {"EPS", *USUAL}))
 
 Size = tuple[int, int]
 # The values that are black and white in a picture of more than 8 bits.
@@ -52,7 +54,7 @@ def rgb(image: Image.Image, greys: Greys | None = None) -> np.ndarray:
         BadPictureError: it has more than 8 bits a channel and no `greys`.
     """
     if image.mode not in DEEP_PICTURES:
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     if greys is None:
         raise BadPictureError(
             f"the picture's pixels are {image.mode}, more than 8 bits; say which of its values is "

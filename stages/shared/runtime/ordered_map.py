@@ -30,8 +30,7 @@ def ordered_map(
     Yields:
         The results, in the order of the items.
     """
-    cores = int(os.environ.get(THREADS) or len(os.sched_getaffinity(0)))
-    cores = min(cores, threads or cores)
+    cores = min(shared_cores(), threads or shared_cores())
     under_way: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(cores) as pool:
         try:
@@ -44,3 +43,8 @@ def ordered_map(
         finally:
             # What was not begun when this is left early.
             pool.shutdown(cancel_futures=True)
+
+
+def shared_cores() -> int:
+    """Cores of this machine that the process may use."""
+    return int(os.environ.get(THREADS) or len(os.sched_getaffinity(0)))

@@ -1,15 +1,23 @@
 """Shards on this machine: several at once, in their order, and none that nobody waits for."""
 
+import os
+import signal
+import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Literal
 
+import psutil
 import pytest
 
 from stages.shared.engines import local
 from stages.shared.engines.engine import ShardTask, Tick
+from stages.shared.engines.local import Processes
 from stages.shared.manifest import Part
+from stages.shared.runtime.errors import UserError
+from stages.shared.runtime.ordered_map import shared_cores
 
 WAIT_SECONDS = 60
 
@@ -76,3 +84,75 @@ def test_one_at_a_time_nothing_is_begun_before_it_is_waited_for():
         wait = engine.start(ShardTask("one", 1, task), Path(), lambda _: None)
         assert not begun.is_set()
         assert wait().number == 1
+
+
+IN_PROCESSES = Processes(imports=("stages.shared.manifest",), threads=3)
+
+
+def whose(number: int, folder: Path, tick: Tick) -> Made:
+    """Write down which process this is, where it works and how many threads it may have."""
+    (folder / f"{number}").write_text(f"{os.getpid()} {Path.cwd()} {shared_cores()}")
+    tick(2)
+    tick(3)
+    return Made(files={}, number=number)
+
+
+def fail(error: BaseException, folder: Path, tick: Tick) -> Made:
+    raise error
+
+
+def end(folder: Path, tick: Tick) -> Made:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def go_on_and_on(folder: Path, tick: Tick) -> Made:
+    (folder / "new").write_text(str(os.getpid()))
+    (folder / "new").rename(folder / "process")
+    while True:
+        time.sleep(0.01)
+        tick(1)
+
+
+def test_each_shard_has_a_process_of_its_own(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ticks: list[int] = []
+    with local.running(2, IN_PROCESSES) as engine:
+        waiting = [
+            engine.start(ShardTask(str(n), 5, partial(whose, n)), tmp_path, ticks.append)
+            for n in range(3)
+        ]
+        assert [wait().number for wait in waiting] == [0, 1, 2]
+    assert sorted(ticks) == [2, 2, 2, 3, 3, 3]
+    told = [(tmp_path / str(n)).read_text().split() for n in range(3)]
+    assert len({process for process, *_ in told} | {str(os.getpid())}) == 4
+    assert {tuple(rest) for _, *rest in told} == {(str(tmp_path), "3")}
+
+
+@pytest.mark.parametrize("error", [UserError("no such mask"), ZeroDivisionError("a bug")])
+def test_what_a_process_raises_is_raised_here(error: Exception, tmp_path: Path):
+    with local.running(2, IN_PROCESSES) as engine:
+        wait = engine.start(ShardTask("a", 1, partial(fail, error)), tmp_path, lambda _: None)
+        with pytest.raises(type(error), match=str(error)) as raised:
+            wait()
+    notes = "".join(getattr(raised.value, "__notes__", []))
+    # Where a bug is, is seen in the traceback of the process.
+    assert ("raise error" in notes) == (not isinstance(error, UserError))
+
+
+def test_a_process_that_dies_is_told_with_its_shard(tmp_path: Path):
+    with local.running(2, IN_PROCESSES) as engine:
+        wait = engine.start(ShardTask("train-00007", 1, end), tmp_path, lambda _: None)
+        with pytest.raises(UserError, match=r"shard train-00007 was ended \(exit code -9\)"):
+            wait()
+
+
+def test_a_process_that_nobody_waits_for_any_more_is_ended(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt), local.running(2, IN_PROCESSES) as engine:
+        engine.start(ShardTask("a", 1, go_on_and_on), tmp_path, lambda _: None)
+        limit = time.monotonic() + WAIT_SECONDS
+        while not (tmp_path / "process").exists() and time.monotonic() < limit:
+            Event().wait(0.01)
+        raise KeyboardInterrupt
+    with suppress(psutil.NoSuchProcess):
+        assert psutil.Process(int((tmp_path / "process").read_text())).wait(WAIT_SECONDS)
