@@ -3,16 +3,19 @@
 import glob
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from commands.new.contents import Kind
-from commands.new.layout import by_extension, either, folders, groups, pattern
-from commands.new.splitting import role, splitting
+from commands.new.layout import by_extension, either, folders, groups, nameable, pattern
+from commands.new.splitting import SHARES, role, splitting
 from commands.new.texts import lines
 from stages.prepare.settings import AnnotationsSource
 from stages.prepare.sources import annotations
+from stages.prepare.sources.shapes.annotation import Annotated
+from stages.shared.formats.pictures import BadPictureError
 from stages.shared.runtime.errors import UserError
 from stages.shared.settings.mistakes import validate
 from stages.shared.settings.reading import PARAMS_FILE
@@ -22,9 +25,11 @@ MOST_OPENED, LOOKED_AT = 50, 5
 # Of COCO's own files, those with masks of objects; others repeat them.
 OBJECTS = "instances"
 # Annotated pictures whose shapes are counted, and categories that are shown.
-COUNTED, MOST_SHOWN = 2000, 12
+COUNTED, MOST_SHOWN, MOST_BROKEN = 2000, 12, 3
 # Numbers of a line of YOLO's that is a polygon: its class, and three points.
 POLYGON = 7
+# How far its points may lie outside of the picture, which is 1 wide and 1 high.
+BEYOND = 0.5
 
 
 class Drawn(NamedTuple):
@@ -40,7 +45,7 @@ def found(root: Path) -> Drawn | None:
     by_format: dict[str, list[str]] = {"coco": [], "labelme": [], "yolo": []}
     for paths in named:
         files = list(paths.values())
-        if (extension := PurePosixPath(files[0]).suffix) == ".json":
+        if (extension := PurePosixPath(files[0]).suffix.lower()) == ".json":
             opened = files if len(files) <= MOST_OPENED else files[:LOOKED_AT]
             kinds = {file: kind_of_json(root / file) for file in opened}
             if opened == files:
@@ -48,12 +53,20 @@ def found(root: Path) -> Drawn | None:
                     by_format.get(kind or "", []).append(file)
             elif set(kinds.values()) == {"labelme"}:
                 by_format["labelme"] += files
-        elif extension == ".txt" and any(is_yolo(root / file) for file in files[:LOOKED_AT]):
+        elif extension == ".txt" and any(
+            is_yolo(root / file) for file in with_content(root, files)
+        ):
             by_format["yolo"] += files
     if any(OBJECTS in file for file in by_format["coco"]):
         by_format["coco"] = [file for file in by_format["coco"] if OBJECTS in file]
     best = max(by_format, key=lambda name: len(by_format[name]))
     return Drawn(best, sorted(by_format[best])) if by_format[best] else None
+
+
+def with_content(root: Path, files: Iterable[str]) -> Iterator[Path]:
+    """Some files that are not empty: a picture without an object may have one that is."""
+    paths = (root / file for file in files)
+    return islice((path for path in paths if path.stat().st_size), LOOKED_AT)
 
 
 def kind_of_json(path: Path) -> str | None:
@@ -78,7 +91,10 @@ def is_yolo(path: Path) -> bool:
     found = [line.split() for line in lines(path)]
     try:
         return bool(found) and all(
-            len(list(map(float, line))) >= POLYGON and line[0].isdecimal() for line in found
+            len(line) >= POLYGON
+            and line[0].isdecimal()
+            and all(-BEYOND <= float(number) <= 1 + BEYOND for number in line[1:])
+            for line in found
         )
     except ValueError:
         return False
@@ -93,7 +109,9 @@ def pattern_of(drawn: Drawn) -> str:
         return PurePosixPath(within, f"*{paths[0].suffix}").as_posix()
     if len(names) == 1 or len({path.parent for path in paths}) == 1:
         return PurePosixPath(within, either(map(glob.escape, names))).as_posix()
-    return either(map(glob.escape, drawn.files))
+    if nameable(drawn.files, len(drawn.files)):
+        return either(map(glob.escape, drawn.files))
+    return PurePosixPath(within, "*.json").as_posix()
 
 
 def described(root: Path, drawn: Drawn) -> tuple[dict[str, Any], list[str], list[str]]:
@@ -115,9 +133,10 @@ def described(root: Path, drawn: Drawn) -> tuple[dict[str, Any], list[str], list
         "classes": None,
         "ignore": [],
     }
-    shares = splitting(root, []).settings
-    size = {"image_size": 224, "shard_size": 1, "bad_pictures": "stop", "splits": shares}
-    settings = validate(AnnotationsSource, dataset | size, ("dataset",), PARAMS_FILE)
+    # The splits are known once the pictures are.
+    rest = {"image_size": 224, "shard_size": 1, "bad_pictures": "stop"}
+    rest["splits"] = {"by": "fraction", **SHARES}
+    settings = validate(AnnotationsSource, dataset | rest, ("dataset",), PARAMS_FILE)
     pictures, annotated = annotations.read(settings)
     drawn_on = sorted(annotated.drawings)
     split = splitting(root, [(picture, "") for picture in drawn_on])
@@ -125,9 +144,16 @@ def described(root: Path, drawn: Drawn) -> tuple[dict[str, Any], list[str], list
     print(f"{root}/: {len(pictures):,} pictures, {len(drawn_on):,} with annotations")
     print(f"pictures: {dataset['pictures']}")
     print(f"annotations: {dataset['annotations']} ({drawn.format})")
-    say_classes(annotated.names, shapes_of(settings, annotated))
+    shapes, broken = shapes_of(annotated)
+    say_classes(annotated.names, shapes)
     print(f"splits: {split.said}")
-    doubts = [*filter(None, [split.doubt])]
+    doubts = [*filter(None, [split.doubt]), *broken[:MOST_BROKEN]]
+    if len(broken) > MOST_BROKEN:
+        doubts.append(f"{len(broken) - MOST_BROKEN:,} more pictures have broken annotations")
+    with_file = {PurePosixPath(file).stem for file in drawn.files}
+    bare = sum(PurePosixPath(picture).stem not in with_file for picture in drawn_on)
+    if drawn.format == "yolo" and bare:
+        doubts.append(f"pictures without annotations, which are background: {bare:,}")
     parts = [file for file in drawn.files if role(PurePosixPath(file).stem.split("_")[-1])]
     if parts and split.settings["by"] == "fraction":
         doubts.append(
@@ -139,11 +165,15 @@ def described(root: Path, drawn: Drawn) -> tuple[dict[str, Any], list[str], list
     return dataset, doubts, drawn_on
 
 
-def shapes_of(settings: AnnotationsSource, annotated: annotations.Annotated) -> Counter[str]:
-    """How many shapes each category has, on some of the pictures."""
-    wanted = set(annotated.names)
-    chosen = list(annotated.drawings.values())[:COUNTED]
-    return Counter(str(s.name) for drawing in chosen for s in drawing.shapes(wanted) if s.name)
+def shapes_of(annotated: Annotated) -> tuple[Counter[str], list[str]]:
+    """How many shapes each category has on some of the pictures, and what is broken there."""
+    wanted, shapes, broken = set(annotated.names), Counter[str](), []
+    for picture, drawing in islice(annotated.drawings.items(), COUNTED):
+        try:
+            shapes.update(str(shape.name) for shape in drawing.shapes(wanted) if shape.name)
+        except BadPictureError as error:
+            broken.append(f"{picture}: {error}; mend it, or set bad_pictures to skip")
+    return shapes, broken
 
 
 def say_classes(names: Sequence[str], shapes: Mapping[str, int]) -> None:

@@ -28,7 +28,7 @@ from stages.shared.settings.mistakes import validate
 from stages.shared.settings.reading import PARAMS_FILE
 
 PROFILE = Path("profiles/folder.yaml")
-BY_HAND = f"set it by hand, as {PROFILE} explains"
+BY_HAND = f"set it by hand, as {PROFILE} and docs/data.md explain"
 # In reports/, what is of the project and not of its data.
 KEPT = (".gitignore", "vega")
 # Classes, and groups that are left out, that are shown one by one.
@@ -41,8 +41,8 @@ def main() -> None:
     """Read the command line, look, write, and say what to do next.
 
     Raises:
-        UserError: the folder has no pictures with masks, or the project has changes that Git does
-            not have.
+        UserError: the folder has no pictures with masks or annotations, or the project has changes
+            that Git does not have.
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
@@ -65,7 +65,7 @@ def main() -> None:
     ]
     # First what may fail.
     track(root)
-    title = f"Written by `make new DATA={root}`; {PROFILE} explains each setting."
+    title = f"Written by `make new DATA={root}`; {PROFILE} and docs/data.md explain the settings."
     profile = PROFILE.read_text(encoding="utf-8")
     text = params.written(profile, dataset, title, counts["train"])
     PARAMS_FILE.write_text(text, encoding="utf-8")
@@ -95,11 +95,11 @@ def inside(data: Path) -> Path:
         UserError: it is no folder, or the project lies in it.
     """
     if not data.is_dir():
-        raise UserError(f"{data} is not a folder; give the one that the pictures and masks are in")
+        raise UserError(f"{data} is not a folder; give the one that the pictures are in")
     path, project = data.resolve(), Path.cwd().resolve()
     if project.is_relative_to(path):
         raise UserError(
-            f"{data} holds this project; give the folder of the pictures and masks alone"
+            f"{data} holds this project; give the folder of the labelled pictures alone"
         )
     return path.relative_to(project) if path.is_relative_to(project) else path
 
@@ -151,7 +151,7 @@ def described(root: Path) -> tuple[dict[str, Any], list[str]]:
             f"the pictures have more than 8 bits: greys {greys} are the darkest and the brightest "
             f"values of {len(taken)} of them, without a few; the instrument's own range is better"
         )
-    if (times := params.shrunk(sizes)) > params.FAR_SMALLER:
+    if (times := params.shrunk(sizes, size, fit)) > params.FAR_SMALLER:
         doubts.append(
             f"the pictures become {times:.2g} times smaller; if objects in them are small, "
             "fit: tiles keeps the scale (docs/data.md, Pictures larger than the network's)"

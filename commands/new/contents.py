@@ -137,7 +137,9 @@ def greys(files: Iterable[Path]) -> list[float] | None:
             with Image.open(path, formats=FORMATS) as opened:
                 if opened.mode in DEEP_PICTURES:
                     pixels = np.asarray(opened, np.float64)
-                    ranges.append(np.nanquantile(pixels, (BEYOND, 1 - BEYOND)))
+                    if np.isfinite(pixels).any():
+                        finite = pixels[np.isfinite(pixels)]
+                        ranges.append(np.quantile(finite, (BEYOND, 1 - BEYOND)))
         except Exception:
             # Pillow's readers can raise any exception on a damaged file.
             continue

@@ -109,7 +109,8 @@ def layout(root: Path) -> Layout:
         listed = "; ".join(map(shown, parts))
         raise UserError(
             f"no pictures in {root}/ have masks of the same name, of one value for each class; it "
-            f"holds {listed}; profiles/folder.yaml explains what can be set by hand"
+            f"holds {listed}, and no outlines in COCO's or LabelMe's JSON or YOLO's polygons; "
+            "docs/data.md explains what can be set by hand"
         )
     family = _largest(chosen)
     used = {file for pair in family for group in pair for file in group.files.values()}

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from stages.shared.formats.pictures import Size, scaled_size
+
 # The area that the profile's settings are for, and what a picture's sides are multiples of.
 AREA, MULTIPLE = 224 * 224, 32
 # With more pictures a head needs fewer epochs for as many steps.
@@ -33,9 +35,11 @@ def image_size(sizes: Sequence[tuple[int, int]]) -> tuple[int | list[int], str]:
     return (sides[0] if sides[0] == sides[1] else sides), "stretch"
 
 
-def shrunk(sizes: Sequence[tuple[int, int]]) -> float:
-    """How many times smaller pictures of these sizes become, most of them at least."""
-    return math.sqrt(median(math.prod(size) for size in sizes) / AREA)
+def shrunk(sizes: Sequence[Size], wanted: int | list[int], fit: str) -> float:
+    """How many times smaller a side of pictures of these sizes becomes, in the median."""
+    height, width = wanted if isinstance(wanted, list) else (wanted, wanted)
+    fitted = ((size, scaled_size(size, (height, width), fit)) for size in sizes)
+    return median(math.sqrt(math.prod(size) / math.prod(small)) for size, small in fitted)
 
 
 def epochs(pictures: int, batch_size: int, most: int) -> int:

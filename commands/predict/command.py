@@ -77,7 +77,7 @@ def segment(
     """Write the masks and tables of some pictures, by variant; how many could not be used."""
     first, failed, told = segmenters[0], 0, set[str]()
     # The logits of all heads lie in memory together.
-    pixels = min(s.pieces.side**2 // len(s.variants) for s in segmenters)
+    pixels = min(s.pieces.pixels // len(s.variants) for s in segmenters)
     with ExitStack() as stack, bar("predict", len(found)) as progress:
         outputs = {
             variant: Masks(folder, first.classes, stack) for variant, folder in folders.items()
@@ -108,17 +108,20 @@ def doubts(
 ) -> dict[str, str]:
     """What may be wrong with the mask of a picture: a sentence, by its kind."""
     found, picture = {}, loaded.task.picture
-    times = segmenters[0].enlarged(loaded.size)
-    if arguments.scale is not None and not 1 / FAR_SCALE <= times <= FAR_SCALE:
+    times, cut_from = segmenters[0].enlarged(loaded.size), segmenters[0].head.cut_from
+    if cut_from:
+        seen = loaded.resized.shape[:2]
+        if unlike(seen, cut_from):
+            sizes = [f"{width} x {height}" for height, width in (seen, *cut_from)]
+            found["size"] = (
+                f"{picture} is seen at {sizes[0]} pixels, those in training at {sizes[1]} to "
+                f"{sizes[2]}; if its objects are smaller or larger than theirs, another --scale "
+                "makes them alike"
+            )
+    elif arguments.scale is not None and not 1 / FAR_SCALE <= times <= FAR_SCALE:
         found["scale"] = (
             f"at --scale {arguments.scale:g} {picture} is {times:.2g} times as large as the "
             "pictures in training; without --scale it is resized as they were"
-        )
-    elif (cut_from := segmenters[0].head.cut_from) and unlike(loaded.resized.shape[:2], cut_from):
-        sizes = [f"{width} x {height}" for height, width in (loaded.size, *cut_from)]
-        found["size"] = (
-            f"{picture} is {sizes[0]} pixels, those in training were {sizes[1]} to {sizes[2]}; if "
-            "its objects are smaller or larger than theirs, --scale makes them alike"
         )
     for segmenter in segmenters:
         if not segmenter.pieces.exact and not segmenter.pieces.whole(loaded.resized.shape[:2]):

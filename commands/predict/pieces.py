@@ -11,17 +11,16 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from stages.prepare.decoding import filled
-from stages.shared.formats.pictures import Size
+from stages.shared.formats.pictures import Size, padded
 from stages.shared.networks.families.preprocessing import COARSEST_STRIDE
-from stages.shared.records.tiles import Tile, grid
+from stages.shared.records.tiles import Tile, crossed, grid
 from stages.shared.runtime.errors import UserError
 
 # Read around a tile of a network that sees more than a tile, in pixels; tiles then overlap by twice
 # as much.
 BLENDED = 256
-# Of those of the training, which are small.
-TILES_AT_ONCE = 16
+# Side of the largest picture that goes through a network in one piece, in pixels.
+TILE = 1536
 
 
 class Network(Protocol):
@@ -42,11 +41,11 @@ class Pieces(Protocol):
     """A way through a network.
 
     Attributes:
-        side: the longest of a picture that goes through in one piece, in pixels.
+        pixels: that may go through at once.
         exact: whether tiles give what the picture in one piece would, or what evaluate measured.
     """
 
-    side: int
+    pixels: int
     exact: bool
 
     def whole(self, size: Size) -> bool:
@@ -62,12 +61,14 @@ class TrainedTiles:
     Args:
         tile: (height, width) of each.
         overlap: of neighbours.
+        networks: that a tile goes through at once.
     """
 
-    exact = True
+    exact, pixels = True, TILE**2
 
-    def __init__(self, tile: Size, overlap: float) -> None:
-        self.tile, self.overlap, self.side = tile, overlap, max(tile)
+    def __init__(self, tile: Size, overlap: float, networks: int) -> None:
+        self.tile, self.overlap = tile, overlap
+        self.at_once = max(1, self.pixels // (tile[0] * tile[1] * networks))
 
     def whole(self, size: Size) -> bool:
         """See `Pieces`."""
@@ -76,9 +77,9 @@ class TrainedTiles:
     def of(self, picture: np.ndarray, network: Network) -> Iterator[Piece]:
         """See `Pieces`."""
         remaining = iter(grid(picture.shape[:2], self.tile, self.overlap).tiles)
-        picture = filled(picture, self.tile)
-        while chosen := list(islice(remaining, TILES_AT_ONCE)):
-            seen = np.stack([picture[tile.read] for tile in chosen])
+        frame = padded(picture, self.tile)
+        while chosen := list(islice(remaining, self.at_once)):
+            seen = np.stack([frame[tile.read] for tile in chosen])
             for tile, logits in zip(chosen, network.predict_on_batch(seen), strict=True):
                 yield Piece(tile.kept, logits[tile.inner])
 
@@ -100,6 +101,7 @@ class ExactTiles:
         self.margin = margin
         self.core = (tile - 2 * margin) // COARSEST_STRIDE * COARSEST_STRIDE
         self.side = self.core + 2 * margin
+        self.pixels = self.side**2
         if self.core <= 0:
             raise UserError(
                 f"a tile of {tile} pixels is too small: it must cover {margin} pixels to each side "
@@ -131,16 +133,17 @@ class BlendedTiles(ExactTiles):
 
     def of(self, picture: np.ndarray, network: Network) -> Iterator[Piece]:
         """See `Pieces`."""
-        size, logits = picture.shape[:2], None
-        weights = np.zeros((*size, 1), np.float32)
-        for tile in tiles(size, self.core, self.margin):
+        size, found = picture.shape[:2], tiles(picture.shape[:2], self.core, self.margin)
+        logits, weights = np.zeros((*size, 0), np.float32), np.zeros((*size, 1), np.float32)
+        for tile in found:
             share = window(tile, size, self.margin)
-            found = network.predict_on_batch(picture[tile.read][None])[0]
-            if logits is None:
-                logits = np.zeros((*size, found.shape[-1]), np.float32)
-            logits[tile.read] += found * share
+            seen = network.predict_on_batch(picture[tile.read][None])[0]
+            if not logits.size:
+                logits = np.zeros((*size, seen.shape[-1]), np.float32)
+            logits[tile.read] += seen * share
             weights[tile.read] += share
-        yield Piece((slice(None), slice(None)), logits / weights)
+        logits /= weights
+        yield Piece((slice(size[0]), slice(size[1])), logits)
 
 
 def window(tile: Tile, size: Size, margin: int) -> np.ndarray:
@@ -159,7 +162,7 @@ def window(tile: Tile, size: Size, margin: int) -> np.ndarray:
     return (rows[:, None] * columns)[..., None].astype(np.float32)
 
 
-def tiles(size: Size, core: int, margin: int) -> Iterator[Tile]:
+def tiles(size: Size, core: int, margin: int) -> list[Tile]:
     """Tiles that cover a picture.
 
     Args:
@@ -177,6 +180,4 @@ def tiles(size: Size, core: int, margin: int) -> Iterator[Tile]:
         ]
         for length in size
     )
-    for read_rows, kept_rows in rows:
-        for read_columns, kept_columns in columns:
-            yield Tile((read_rows, read_columns), (kept_rows, kept_columns))
+    return crossed(rows, columns)

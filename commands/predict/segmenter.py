@@ -14,7 +14,14 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from commands.predict.pieces import BlendedTiles, ExactTiles, Network, Pieces, TrainedTiles
+from commands.predict.pieces import (
+    TILE,
+    BlendedTiles,
+    ExactTiles,
+    Network,
+    Pieces,
+    TrainedTiles,
+)
 from commands.predict.reach import reach
 from stages.shared.formats import pictures
 from stages.shared.formats.pictures import Size
@@ -25,9 +32,6 @@ from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import MODELS_DIR
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import Precision
-
-# Side of the largest picture that goes through the network in one piece, in pixels.
-TILE = 1536
 
 
 def trained_variants() -> list[str]:
@@ -122,7 +126,7 @@ class Segmenter:
         averaged = Averaged(network, len(self.classes), views.flip, views.scales)
         several = averages(views.flip, views.scales)
         self.network: Network = averaged if several else network
-        self.pieces = way_through(network, self.head, views)
+        self.pieces = way_through(network, self.head, views, len(self.variants))
 
     def __call__(self, picture: np.ndarray) -> dict[str, np.ndarray]:
         """By variant, the class map, uint8 (height, width), of a picture, uint8 (..., 3)."""
@@ -152,7 +156,7 @@ class Segmenter:
 
     def _trained(self, size: Size) -> Size:
         """The (height, width) that a picture of `size` would have had in training."""
-        scale = self.head.tiling.scale if self.head.tiling else 1.0
+        scale = self.head.tiling.scale if self.head.tiling else None
         return pictures.scaled_size(size, self.head.image_size, self.head.fit, scale)
 
     def class_maps(self, inputs: np.ndarray, sizes: Sequence[Size]) -> list[dict[str, np.ndarray]]:
@@ -183,6 +187,8 @@ class Segmenter:
         whole = None if size == wanted else np.empty((*wanted, planes), np.float32)
         labels = {variant: np.empty(wanted, np.uint8) for variant in self.variants}
         for place, logits in self.pieces.of(picture, self.network):
+            if logits.shape[:2] == wanted:
+                return self._class_maps(logits, size)
             if whole is None:
                 for variant, classes in self._class_maps(logits, logits.shape[:2]).items():
                     labels[variant][place] = classes
@@ -191,14 +197,20 @@ class Segmenter:
         return labels if whole is None else self._class_maps(whole, size)
 
 
-def way_through(network: keras.Model, head: HeadConfig, views: Views) -> Pieces:
+def way_through(network: keras.Model, head: HeadConfig, views: Views, variants: int) -> Pieces:
     """How pictures go through a network.
+
+    Args:
+        network: of a backbone and its heads.
+        head: one of them.
+        views: how it sees a picture.
+        variants: how many heads there are.
 
     Raises:
         UserError: the tile is too small.
     """
     if head.tiling and views.tile is None:
-        return TrainedTiles(head.image_size, head.tiling.overlap)
+        return TrainedTiles(head.image_size, head.tiling.overlap, variants)
     # What goes through the network is as large as a tile times the largest scale.
     tile = int((views.tile or TILE) / max(1.0, *views.scales))
     far = None if averages(views.flip, views.scales) else reach(network)

@@ -163,7 +163,7 @@ def side_by_side(shown: Predicted, classes: list[str], opacity: float) -> Figure
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, len(panels))
     # Of a picture that is larger than its panel, every pixel counts.
-    larger = height > PANEL_INCHES * rcParams["figure.dpi"]
+    larger = width > PANEL_INCHES * rcParams["figure.dpi"]
     for axis, (title, panel) in zip(axes, panels.items(), strict=True):
         axis.imshow(panel, interpolation="hanning" if larger else "nearest")
         axis.set_title(title, fontsize=10)

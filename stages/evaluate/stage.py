@@ -74,7 +74,7 @@ class Measurement:
         """The class map of each picture, uint8 (height, width); updates loss and confusion."""
         with closing(self._of_records()) as found:
             for grid in self.dataset.grids(self.split):
-                yield tiles.together(found, grid)
+                yield tiles.stitched(found, grid)
 
     def _of_records(self) -> Generator[np.ndarray]:
         """The class map of each record, uint8 (height, width)."""

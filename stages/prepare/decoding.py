@@ -16,6 +16,7 @@ from stages.shared.formats.pictures import (
     Greys,
     Size,
     open_image,
+    padded,
     resize,
     rgb,
     scaled_size,
@@ -25,8 +26,6 @@ from stages.shared.records.ignore_label import IGNORED
 
 LABELS_8_BIT = ("1", "L", "P")
 ORIENTATION = ExifTags.Base.Orientation
-# About ImageNet's mean: the backbones subtract nearly that, so that a border is close to zero.
-PADDING_RGB = (124, 117, 104)
 # How many unnamed labels an error lists.
 MOST_LISTED = 8
 
@@ -52,11 +51,13 @@ class Example(NamedTuple):
         name: names the picture in messages and records; unique within its split.
         decode: returns the picture and its mask. Raises `BadPictureError`.
         mask: the mask's file, if it has one of its own.
+        carries: bytes of the picture and the mask, if they are in memory.
     """
 
     name: str
     decode: Callable[[], Decoded]
     mask: str | None = None
+    carries: int = 0
 
 
 class Labels:
@@ -207,7 +208,7 @@ def _packed_colours(mask: Image.Image) -> np.ndarray:
 
 
 def fit(
-    image: np.ndarray, mask: np.ndarray, size: Size, mode: str, scale: float = 1.0
+    image: np.ndarray, mask: np.ndarray, size: Size, mode: str, scale: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bring a picture and its mask of class indices to `size`, (height, width) in pixels.
 
@@ -218,7 +219,7 @@ def fit(
         mode: `stretch` each axis on its own; `pad`: keep the aspect, fill the right or the bottom,
             ignored in the mask; `crop`: keep the aspect, cut off what stands out on both sides;
             `tiles`: `scale` it, fill the right or the bottom of a smaller one.
-        scale: of `tiles`.
+        scale: of `tiles`; None: 1.
 
     Returns:
         uint8 (height, width, 3) and uint8 (height, width).
@@ -232,16 +233,4 @@ def fit(
         for have, wanted in zip(mask.shape, size, strict=True)
         for start in [max(have - wanted, 0) // 2]
     )
-    return filled(image[window], size), filled(mask[window], size, IGNORED)
-
-
-def filled(
-    pixels: np.ndarray, size: Size, value: int | tuple[int, int, int] = PADDING_RGB
-) -> np.ndarray:
-    """A picture or a mask, uint8 (height, width, ...), filled up to `size` at right and bottom."""
-    if all(have >= wanted for have, wanted in zip(pixels.shape, size, strict=False)):
-        return pixels
-    frame = tuple(map(max, pixels.shape, size))
-    padded = np.full((*frame, *pixels.shape[2:]), value, np.uint8)
-    padded[tuple(slice(length) for length in pixels.shape[:2])] = pixels
-    return padded
+    return padded(image[window], size), padded(mask[window], size, IGNORED)

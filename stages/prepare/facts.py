@@ -6,6 +6,7 @@ from statistics import median
 from typing import NamedTuple
 
 from stages.prepare.settings import FEW
+from stages.shared.formats.pictures import scaled_size
 from stages.shared.records.dataset import Dataset
 from stages.shared.settings.section import SPLITS
 
@@ -105,9 +106,9 @@ def _unusual(facts: list[Facts], dataset: Dataset) -> Warning:
 
 def _small(facts: list[Facts], dataset: Dataset) -> list[Facts]:
     """Pictures with a side that is shorter than a tile's."""
-    scale = dataset.tiling.scale if dataset.tiling else 1.0
-    height, width = (side / scale for side in dataset.image_size)
-    return [fact for fact in facts if fact.size[0] < height or fact.size[1] < width]
+    tile, scale = dataset.image_size, dataset.tiling.scale if dataset.tiling else None
+    fitted = ((fact, scaled_size(fact.size, tile, dataset.fit, scale)) for fact in facts)
+    return [fact for fact, size in fitted if size[0] < tile[0] or size[1] < tile[1]]
 
 
 def _far_aspects(facts: list[Facts], _: Dataset) -> list[Facts]:

@@ -24,6 +24,8 @@ FEW = 10
 MAX_CLASSES = 255
 # Of tiles; more overlap makes a hundred records of what one shows.
 MOST_OVERLAP, LARGEST_SCALE = 0.9, 4
+# Where they are not given.
+TILES = {"overlap": 0.25, "scale": 1.0}
 
 Label = Annotated[int, Field(ge=0, le=MAX_LABEL)]
 Colour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
@@ -167,9 +169,16 @@ class Source(Section):
             raise ValueError(f"ignore and classes both hold {both}; remove them from one")
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _tiles_overlap(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("fit") == "tiles":
+            return given | {k: v for k, v in TILES.items() if given.get(k) is None}
+        return given
+
     @model_validator(mode="after")
-    def _only_tiles_overlap(self) -> Self:
-        given = [key for key in ("overlap", "scale") if getattr(self, key) is not None]
+    def _nothing_else_overlaps(self) -> Self:
+        given = [key for key in TILES if getattr(self, key) is not None]
         if given and self.fit != "tiles":
             raise ValueError(f"{given[0]} is for fit: tiles, and fit is {self.fit}")
         return self

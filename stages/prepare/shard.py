@@ -24,7 +24,8 @@ from stages.shared.runtime.ordered_map import ordered_map
 
 # Of a file of records; the features of its pictures take a few times as much.
 SHARD_BYTES = 2**29
-OVERLAP = 0.25
+# Records of a core that wait to be written.
+AHEAD = 2
 
 
 class PreparedShard(Part):
@@ -56,15 +57,14 @@ class Prepared(NamedTuple):
 
 def tiling(settings: AnySource) -> Tiling | None:
     """How pictures are cut; None: they are not."""
-    if settings.fit != "tiles":
+    if settings.scale is None or settings.overlap is None:
         return None
-    overlap = OVERLAP if settings.overlap is None else settings.overlap
-    return Tiling(scale=settings.scale or 1.0, overlap=overlap)
+    return Tiling(scale=settings.scale, overlap=settings.overlap)
 
 
 def fitted_size(size: Size, settings: AnySource) -> Size:
     """The (height, width) of a picture of `size` as it is fitted, before it is filled up or cut."""
-    return scaled_size(size, settings.image_size, settings.fit, settings.scale or 1.0)
+    return scaled_size(size, settings.image_size, settings.fit, settings.scale)
 
 
 def most_records(settings: AnySource) -> int:
@@ -103,7 +103,7 @@ def prepare_shard(
         return example.name, _prepared(example, settings, labels, split)
 
     def usable() -> Iterator[Record]:
-        for name, result in ordered_map(prepared, examples):
+        for name, result in ordered_map(prepared, examples, AHEAD):
             tick(1)
             if isinstance(result, Prepared):
                 facts.append(result.facts)
@@ -147,7 +147,7 @@ def _prepared(
         mask = labels.indices(stored, DOUBTS["jpeg"] if "jpeg" in doubts else "")
     except BadPictureError as error:
         return BadPictureError(f"{error} (its mask is {example.mask})") if example.mask else error
-    fitted = fit(image, mask, settings.image_size, settings.fit, settings.scale or 1.0)
+    fitted = fit(image, mask, settings.image_size, settings.fit, settings.scale)
     facts = Facts(
         name=example.name,
         split=split,

@@ -3,9 +3,10 @@
     source -> decode, name labels, fit (all cores) -> data/records/*.tfrecord, data/dataset.json,
                                                       reports/dataset/
 
-Memory holds a window of pictures, never a split. The order is the source's, so the same input
-gives the same bytes on any number of cores. A shard is made from `shard_size` examples and nothing
-else; those that an interrupted run has finished are not made again.
+Memory holds a window of pictures, or of TFDS's some shards of encoded ones, never a split. The
+order is the source's, so the same input gives the same bytes on any number of cores. A shard is
+made from its examples and nothing else; those that an interrupted run has finished are not made
+again.
 """
 
 import math
@@ -32,7 +33,7 @@ from stages.prepare.shard import (
 from stages.prepare.sources import SOURCES
 from stages.shared.engines import choice, engine
 from stages.shared.engines.engine import ShardTask
-from stages.shared.engines.local import IN_THIS_PROCESS, Processes
+from stages.shared.engines.local import Processes
 from stages.shared.records.dataset import Dataset, Shard
 from stages.shared.records.shards import bytes_of
 from stages.shared.runtime import outputs
@@ -46,7 +47,7 @@ from stages.shared.settings.section import SPLITS, Seed
 # Fewer pictures are decoded before processes have started.
 WORTH_PROCESSES = 1000
 IMPORTS = ("stages.prepare.shard", "stages.prepare.sources")
-# With tiles, examples of a shard are fewer, so that a run that is stopped loses little.
+# How many tiles a picture is taken for when shards are made up.
 TILES_OF_A_PICTURE = 16
 
 
@@ -64,7 +65,7 @@ def prepare() -> str:
     made_from = outputs.origin(settings, seed, labels.classes, state_of(source.files(settings)))
 
     outs = (RECORDS_DIR, DATASET_FILE, PAGE_DIR)
-    # TFDS does not say how many there are, nor does a file how many tiles it has.
+    # At least; nobody knows how many tiles there will be.
     need = bytes_of(sum(map(length_hint, examples.values())), settings.image_size)
     with (
         outputs.writing(*outs, made_from=made_from, need=need) as staging,
@@ -92,13 +93,13 @@ def prepare() -> str:
 
 def at_once(
     settings: AnySource, examples: Mapping[str, Iterable[Example]]
-) -> tuple[int, Processes]:
+) -> tuple[int, Processes | None]:
     """How many shards are made at the same time on this machine, and in which processes."""
     cores, most = shared_cores(), examples_of_a_shard(settings)
-    longest = max(length_hint(part, most * cores) for part in examples.values())
-    shards = min(cores, math.ceil(longest / most))
-    if shards == 1 or longest < WORTH_PROCESSES:
-        return 1, IN_THIS_PROCESS
+    lengths = [length_hint(part) for part in examples.values()]
+    shards = min(cores, sum(math.ceil(length / most) for length in lengths))
+    if shards <= 1 or sum(lengths) < WORTH_PROCESSES:
+        return 1, None
     return shards, Processes(IMPORTS, cores // shards)
 
 
@@ -109,11 +110,11 @@ def tasks(
     for number, chosen in enumerate(chunks(examples, examples_of_a_shard(settings))):
         name = f"{split}-{number:05d}"
         make = partial(prepare_shard, settings, labels, split, name, chosen)
-        yield ShardTask(name, len(chosen), make)
+        yield ShardTask(name, len(chosen), make, sum(example.carries for example in chosen))
 
 
 def examples_of_a_shard(settings: AnySource) -> int:
-    """As many as a file has records, or with tiles, as about fill it."""
+    """As many as a file has records; with tiles, as fill one if a picture has so many."""
     most = most_records(settings)
     return max(1, most // TILES_OF_A_PICTURE) if tiling(settings) else most
 

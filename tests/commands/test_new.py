@@ -233,6 +233,52 @@ def test_annotations_are_found_with_their_splits_and_categories(name: str, tmp_p
         assert found[0] == 0
 
 
+def test_pictures_without_an_object_may_have_empty_files(tmp_path: Path):
+    ANNOTATED["ultralytics"][1](tmp_path)
+    paths = sorted((tmp_path / "labels/val").glob("*.txt"))
+    for path in paths[:6]:
+        path.write_text("")
+    paths[6].unlink()
+    # As LabelImg writes them.
+    for split in ("train", "val"):
+        (tmp_path / f"labels/{split}/classes.txt").write_text("cat\ndog\n")
+    dataset, doubts = described(tmp_path)
+    assert dataset["annotations"] == "labels/{train,val}/*.txt"
+    assert any("without annotations, which are background: 1" in doubt for doubt in doubts)
+    examples = annotations.examples(AnnotationsSource.model_validate(dataset), seed=1)
+    assert len(examples["test"]) == len(paths)
+
+
+@pytest.mark.parametrize("shape_type", ["line", "point"])
+def test_a_shape_without_an_area_is_told(shape_type: str, tmp_path: Path):
+    ANNOTATED["labelme"][1](tmp_path)
+    path = tmp_path / "007.json"
+    content = json.loads(path.read_text())
+    content["shapes"][0]["shape_type"] = shape_type
+    path.write_text(json.dumps(content))
+    assert any("007.jpg: 007.json, shape 1" in doubt for doubt in described(tmp_path)[1])
+
+
+def test_numbers_that_are_no_polygons_are_no_annotations(tmp_path: Path):
+    for number in range(5):
+        write(tmp_path / f"{number}.jpg", picture(number))
+        (tmp_path / f"{number}.txt").write_text("1 2 3 4 5 6 7 8\n")
+    (tmp_path / "data.yaml").write_text("names: [cat, dog]\n")
+    with pytest.raises(UserError, match=r"no pictures in .* have masks"):
+        described(tmp_path)
+
+
+def test_a_deep_picture_without_a_number_has_no_black_and_white(tmp_path: Path):
+    for number in range(3):
+        values = np.linspace(0, number, 64, dtype=np.float32).reshape(8, 8)
+        values[0, 0] = np.nan
+        Image.fromarray(values if number else np.full_like(values, np.nan)).save(
+            tmp_path / f"{number}.tif"
+        )
+    assert contents.greys(sorted(tmp_path.glob("*.tif"))) == pytest.approx([0.016, 2], abs=0.02)
+    assert contents.greys([tmp_path / "0.tif"]) is None
+
+
 def test_masks_are_taken_where_there_are_annotations_too(tmp_path: Path):
     LAYOUTS["supervisely"](tmp_path)
     coco(tmp_path, "ds0/instances.json", ["IMG_1.jpg"], lambda n: 1)

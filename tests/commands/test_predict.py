@@ -46,7 +46,7 @@ def test_tiles_give_what_the_whole_picture_gives(variant: str, segment):
     picture = drawn(1100, 900)
     whole = only(segment(variant, scale=1.0)(picture))
     in_tiles = segment(variant, scale=1.0, tile=640)
-    assert max(picture.shape) > in_tiles.tile
+    assert max(picture.shape) > in_tiles.pieces.side
     assert len(np.unique(whole)) > 1
     assert (only(in_tiles(picture)) == whole).mean() >= 0.9999
 

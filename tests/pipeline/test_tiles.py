@@ -1,6 +1,8 @@
 """fit: tiles, from pictures of many sizes to metrics of whole pictures."""
 
 import csv
+import shutil
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +93,12 @@ def records() -> dict[str, dict[str, list]]:
     return found
 
 
+def records_of(project: Project) -> dict[str, dict[str, list]]:
+    """The records of a project in another folder."""
+    with chdir(project.folder):
+        return records()
+
+
 def test_the_records_are_the_pictures_at_their_own_scale(in_cut: Project):
     """Each tile lies where its name says, and the rest of one that stands out is ignored."""
     for of_pictures in records().values():
@@ -151,18 +159,19 @@ def test_prediction_sees_a_picture_as_evaluate_measured_it(in_cut: Project, tmp_
 
 
 def test_prediction_warns_of_pictures_of_another_scale(in_cut: Project, tmp_path: Path):
-    smallest, largest = min(SIZES, key=np.prod), max(SIZES, key=np.prod)
     told = {}
     for name, size in {"small": (20, 20), "as they were": (100, 100), "large": (500, 400)}.items():
         Image.fromarray(demo.draw(size, (1, 1))[0]).save(picture := tmp_path / f"{name}.png")
         arguments = ("--variant", "tuned", "--replace", "--out", str(tmp_path / "out"))
         told[name] = in_cut.command("predict", *arguments, str(picture)).stderr
-        asked = in_cut.command("predict", *arguments, "--scale", "3", str(picture)).stderr
-        assert "3 times as large as the pictures in training" in asked
-    assert "small.png is 20 x 20 pixels, those in training were" in told["small"]
-    assert "large.png is 400 x 500 pixels, those in training were" in told["large"]
+    assert "small.png is seen at 20 x 20 pixels, those in training at" in told["small"]
+    assert "large.png is seen at 400 x 500 pixels, those in training at" in told["large"]
     assert "in training" not in told["as they were"]
-    assert smallest != largest
+    # What the advice leads to is no reason for another.
+    again = ("--scale", "0.25", str(tmp_path / "large.png"))
+    assert "in training" not in in_cut.command("predict", *arguments, *again).stderr
+    again = ("--scale", "5", str(tmp_path / "as they were.png"))
+    assert "seen at 500 x 500 pixels" in in_cut.command("predict", *arguments, *again).stderr
 
 
 def test_whole_pictures_are_compared_and_shown(in_cut: Project):
@@ -198,6 +207,23 @@ def test_a_file_holds_no_more_tiles_than_shard_size_says(in_cut: Project, monkey
     assert [record.name for record in again] == [record.name for record in whole]
     for before, after in zip(whole, again, strict=True):
         np.testing.assert_array_equal(before.image, after.image)
+
+
+def test_a_picture_that_is_left_out_leaves_out_its_tiles(in_cut: Project, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(in_cut.folder / "data/pictures", tmp_path / "data/pictures")
+    lost = next(iter(records_of(in_cut)["train"]))
+    (tmp_path / "data/pictures" / lost).write_bytes(b"no picture")
+    params = in_cut.params
+    params["dataset"]["bad_pictures"] = "skip"
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    prepare.prepare()
+    dataset, found = Dataset.load(), records()
+    assert [left.name for left in dataset.left_out] == [lost]
+    assert lost not in found["train"]
+    assert dataset.sizes["train"] == [SIZES[index_of(name)] for name in found["train"]]
+    tiles = [len(grid.tiles) for grid in dataset.grids("train")]
+    assert tiles == [len(each) for each in found["train"].values()]
 
 
 def test_a_scale_is_that_of_the_pictures_that_are_cut(in_cut: Project, monkeypatch, tmp_path):

@@ -367,7 +367,7 @@ MISTAKES = {
     "two masks for a picture": (
         copy("masks/c.png", "masks/more/c.png"),
         {},
-        r"two masks are for the picture c: masks/c\.png and masks/more/c\.png",
+        r"two files are for the picture c: masks/c\.png and masks/more/c\.png",
     ),
     "two pictures of one name": (
         copy("images/c.png", "images/c.jpg"),

@@ -4,6 +4,7 @@ import io
 import tarfile
 from collections.abc import Iterator
 from functools import partial
+from operator import length_hint
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -170,6 +171,42 @@ def test_prepare_twice_gives_the_same_bytes_on_any_number_of_cores(in_folder: Pa
     run_prepare(settings, monkeypatch)
     assert Project(in_folder).digests("data", "reports") == first
     assert counted.call_count == len(list(RECORDS_DIR.glob("*.tfrecord")))
+
+
+@pytest.mark.parametrize(
+    ("cores", "pictures", "expected"),
+    [
+        (1, (5000, 5000, 5000), (1, None)),
+        (16, (900, 50, 49), (1, None)),
+        (16, (900, 50, 50), (11, 1)),
+        (2, (6000, 500, 500), (2, 1)),
+        (16, (1500, 10, 10), (16, 1)),
+        (64, (1500, 10, 10), (17, 3)),
+    ],
+)
+def test_as_many_processes_as_there_are_shards_share_the_cores(
+    cores: int, pictures: tuple, expected: tuple, monkeypatch
+):
+    monkeypatch.setattr(stage, "shared_cores", lambda: cores)
+    settings = demo_settings(64).model_copy(update={"shard_size": 100})
+    examples = {split: range(n) for split, n in zip(SPLITS, pictures, strict=True)}
+    at_once, processes = stage.at_once(settings, examples)
+    assert (at_once, processes and processes.threads) == expected
+
+
+def test_pictures_of_tfds_go_to_processes_with_their_bytes(
+    small_pets: Path, in_folder: Path, monkeypatch
+):
+    settings = tfds_settings(data_dir=str(small_pets), shard_size=2)
+    run_prepare(settings, monkeypatch)
+    first = Project(in_folder).digests("data")
+    examples = stage.SOURCES["tfds"].examples(settings, 0)
+    assert [length_hint(examples[split]) for split in SPLITS] == [6, 2, 4]
+    assert min(example.carries for example in examples["train"]) > 40 * 55
+    monkeypatch.setattr(stage, "WORTH_PROCESSES", 0)
+    monkeypatch.setattr(stage, "shared_cores", lambda: 2)
+    run_prepare(settings, monkeypatch)
+    assert Project(in_folder).digests("data") == first
 
 
 def test_an_interrupted_prepare_goes_on_from_the_last_whole_shard(

@@ -40,7 +40,27 @@ def files(settings: TfdsSource) -> Iterator[Path]:
         yield from folder.rglob("*")
 
 
-def examples(settings: TfdsSource, seed: int) -> dict[str, Iterator[Example]]:
+class Split:
+    """The pictures of a split, in the data set's own order."""
+
+    def __init__(
+        self, builder: "tfds.core.DatasetBuilder", settings: TfdsSource, split: str
+    ) -> None:
+        self.builder, self.settings, self.split = builder, settings, split
+
+    def __iter__(self) -> Iterator[Example]:
+        return _examples(self.builder, self.settings, self.split)
+
+    def __length_hint__(self) -> int:
+        """How many there are, if TFDS knows the split."""
+        try:
+            expression = getattr(self.settings.splits, self.split)
+            return int(self.builder.info.splits[expression].num_examples)
+        except (KeyError, ValueError, AssertionError):
+            return 0
+
+
+def examples(settings: TfdsSource, seed: int) -> dict[str, Split]:
     """The pictures of each split in the data set's own order, still encoded.
 
     Args:
@@ -62,7 +82,7 @@ def examples(settings: TfdsSource, seed: int) -> dict[str, Iterator[Example]]:
                 f"params.yaml: dataset.{key} is {feature!r}, which is not an image feature of "
                 f"{settings.name}; it has {', '.join(images) or 'none'}"
             )
-    return {split: _examples(builder, settings, split) for split in SPLITS}
+    return {split: Split(builder, settings, split) for split in SPLITS}
 
 
 def _examples(
@@ -83,7 +103,9 @@ def _examples(
         ) from None
     for record in records.as_numpy_iterator():
         name = record.get("file_name", record["tfds_id"]).decode()
-        yield Example(name, partial(decode_pair, record[settings.image], record[settings.mask]))
+        image, mask = record[settings.image], record[settings.mask]
+        decode = partial(decode_pair, image, mask)
+        yield Example(name, decode, carries=len(image) + len(mask))
 
 
 def _prepared(settings: TfdsSource) -> "tfds.core.DatasetBuilder":

@@ -12,6 +12,8 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from stages.shared.runtime.outputs import Part, Staging
 
 AnyPart = TypeVar("AnyPart", bound=Part)
+# Bytes of pictures that all tasks under way hold together, but for the last.
+MOST_CARRIED = 2**31
 # Is called with the number of pictures that are done.
 Tick = Callable[[int], object]
 
@@ -24,6 +26,7 @@ class ShardTask(NamedTuple, Generic[AnyPart]):
         pictures: how many it is made from.
         make: writes its files into a folder and describes them. It can be pickled, and imported by
             its name on another machine.
+        carries: bytes of pictures that it holds.
         reads: files of the project that this task alone reads.
         shares: files of the project that every task reads.
     """
@@ -31,6 +34,7 @@ class ShardTask(NamedTuple, Generic[AnyPart]):
     name: str
     pictures: int
     make: Callable[[Path, Tick], AnyPart]
+    carries: int = 0
     reads: tuple[Path, ...] = ()
     shares: tuple[Path, ...] = ()
 
@@ -77,6 +81,9 @@ def parts(
     """
     under_way: deque[tuple[ShardTask[AnyPart], Callable[[], AnyPart]]] = deque()
 
+    def held(waiting: Iterable[tuple[ShardTask[AnyPart], object]]) -> int:
+        return sum(task.carries for task, _ in waiting)
+
     def next_part() -> AnyPart:
         task, wait = under_way.popleft()
         part = wait()
@@ -87,7 +94,7 @@ def parts(
         finished = staging.finished(task.name, kind)
         if finished is None:
             under_way.append((task, engine.start(task, folder, tick)))
-            if len(under_way) > engine.ahead:
+            while len(under_way) > engine.ahead or held(under_way) > MOST_CARRIED:
                 yield next_part()
             continue
         while under_way:

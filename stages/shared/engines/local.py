@@ -6,12 +6,14 @@ pictures is on many cores, goes to processes; what computes on devices, to threa
 
 import multiprocessing
 import os
+import pickle
 import signal
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Event
@@ -23,21 +25,21 @@ from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.ordered_map import THREADS
 
 Make = Callable[[Path, Tick], AnyPart]
+# Others would have a copy of all threads' locks (fork), or import all for each process (spawn).
+CONTEXT = multiprocessing.get_context("forkserver")
+STOPPED_WITHIN_SECONDS = 0.2
 
 
 class Processes(NamedTuple):
     """Processes of which each makes a shard.
 
     Attributes:
-        imports: modules that are imported once for all of them; none: there are no processes.
+        imports: modules that are imported once for all of them.
         threads: of each.
     """
 
-    imports: tuple[str, ...] = ()
+    imports: tuple[str, ...]
     threads: int = 1
-
-
-IN_THIS_PROCESS = Processes()
 
 
 class Local:
@@ -53,16 +55,16 @@ class Local:
 class AtOnce:
     """Makes several shards at once, each in a thread, which may wait for a process."""
 
-    def __init__(self, pool: ThreadPoolExecutor, at_once: int, processes: Processes) -> None:
-        self.pool, self.processes, self.stopped = pool, processes, Event()
+    def __init__(self, at_once: int, processes: Processes | None) -> None:
+        self.pool, self.processes, self.stopped = ThreadPoolExecutor(at_once), processes, Event()
         # A process more is ready to go on while the first shard is put away.
-        self.ahead = at_once if processes.imports else at_once - 1
+        self.ahead = at_once if processes else at_once - 1
 
     def start(self, task: ShardTask[AnyPart], folder: Path, tick: Tick) -> Callable[[], AnyPart]:
         """Begin a task; see `engine.Engine`."""
         make: Make[AnyPart] = task.make
-        if self.processes.imports:
-            make = partial(in_process, task, self.processes.threads)
+        if self.processes:
+            make = partial(in_process, task, self.processes.threads, self.stopped)
         return self.pool.submit(make, folder, self._until_stopped(tick)).result
 
     def _until_stopped(self, tick: Tick) -> Tick:
@@ -76,20 +78,31 @@ class AtOnce:
         return ticked
 
 
-def in_process(task: ShardTask[AnyPart], threads: int, folder: Path, tick: Tick) -> AnyPart:
+def in_process(
+    task: ShardTask[AnyPart], threads: int, stopped: Event, folder: Path, tick: Tick
+) -> AnyPart:
     """Make a shard in a process of its own.
+
+    Args:
+        task: to do there.
+        threads: of the process.
+        stopped: ends it.
+        folder: where its files belong.
+        tick: is called with the number of finished pictures.
 
     Raises:
         UserError: the process has died.
     """
-    context = multiprocessing.get_context("forkserver")
-    receiver, sender = context.Pipe(duplex=False)
+    receiver, sender = CONTEXT.Pipe(duplex=False)
     given = (task.make, Path.cwd(), threads, folder, sender)
-    process = context.Process(target=send, args=given, daemon=True)
+    process = CONTEXT.Process(target=send, args=given, daemon=True)
     process.start()
     sender.close()
     try:
         while True:
+            while not receiver.poll(STOPPED_WITHIN_SECONDS):
+                if stopped.is_set():
+                    raise InterruptedError
             told = receiver.recv()
             if isinstance(told, int):
                 tick(told)
@@ -100,10 +113,10 @@ def in_process(task: ShardTask[AnyPart], threads: int, folder: Path, tick: Tick)
                 return part
     except EOFError:
         process.join()
+        killed = "; if memory ran out, use fewer cores: taskset -c 0-3 dvc repro"
         raise UserError(
-            f"the process that made the shard {task.name} was ended (exit code "
-            f"{process.exitcode}); if memory ran out, use a smaller dataset.shard_size or fewer "
-            "cores (taskset)"
+            f"the process that made the shard {task.name} ended with the exit code "
+            f"{process.exitcode}{killed if process.exitcode == -signal.SIGKILL else ''}"
         ) from None
     finally:
         process.terminate()
@@ -114,8 +127,6 @@ def in_process(task: ShardTask[AnyPart], threads: int, folder: Path, tick: Tick)
 def send(make: Make[AnyPart], cwd: Path, threads: int, folder: Path, sender: Connection) -> None:
     """Make a shard, and send the number of pictures as they are finished, then what it is, or the
     exception that was raised."""
-    # Ctrl-C reaches all processes; the one that waits for this one ends it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     start.keep_freed_memory()
     os.chdir(cwd)
     os.environ[THREADS] = str(threads)
@@ -125,25 +136,49 @@ def send(make: Make[AnyPart], cwd: Path, threads: int, folder: Path, sender: Con
         # Nobody waits any more.
         return
     except Exception as error:
-        if not isinstance(error, UserError):
-            error.add_note(f"In a process of its own:\n{traceback.format_exc()}")
-        sender.send(error)
+        sender.send(sendable(error))
+
+
+def sendable(error: Exception) -> Exception:
+    """An exception that tells another process the same, with its traceback if it is a bug."""
+    if isinstance(error, UserError):
+        return error
+    told = traceback.format_exc()
+    error.add_note(f"In a process of its own:\n{told}")
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(told)
+    return error
+
+
+def serve(imports: Sequence[str]) -> None:
+    """Start the server that new processes are forked from, which imports some modules.
+
+    Ctrl-C reaches all processes of a terminal: these ignore it, and the one that waits ends them.
+    """
+    CONTEXT.set_forkserver_preload(list(imports))
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 @contextmanager
-def running(at_once: int = 1, processes: Processes = IN_THIS_PROCESS) -> Iterator[Local | AtOnce]:
+def running(at_once: int = 1, processes: Processes | None = None) -> Iterator[Local | AtOnce]:
     """The engine.
 
     Args:
         at_once: how many shards are made at the same time.
-        processes: in which they are made.
+        processes: in which they are made; None: in threads of this one.
     """
     if at_once == 1:
         yield Local()
         return
-    if processes.imports:
-        multiprocessing.get_context("forkserver").set_forkserver_preload(list(processes.imports))
-    engine = AtOnce(ThreadPoolExecutor(at_once), at_once, processes)
+    if processes:
+        serve(processes.imports)
+    engine = AtOnce(at_once, processes)
     try:
         yield engine
     finally:

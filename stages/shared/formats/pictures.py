@@ -18,6 +18,9 @@ Image.init()
 USUAL = ("JPEG", "PNG")
 FORMATS = (*USUAL, *sorted(set(Image.OPEN) - {"EPS", *USUAL}))
 
+# About ImageNet's mean: the backbones subtract nearly that, so that a border is close to zero.
+PADDING_RGB = (124, 117, 104)
+
 Size = tuple[int, int]
 # The values that are black and white in a picture of more than 8 bits.
 Greys = tuple[float, float]
@@ -105,20 +108,34 @@ def upright(image: Image.Image, what: str) -> Image.Image:
         raise BadPictureError(f"the EXIF data of the {what} is damaged: {error}") from None
 
 
-def scaled_size(size: Size, wanted: Size, mode: str, scale: float = 1.0) -> Size:
+def scaled_size(size: Size, wanted: Size, mode: str, scale: float | None = None) -> Size:
     """The (height, width) to which a picture is resized before it is padded, cropped or cut.
 
     Args:
         size: (height, width) of the picture.
         wanted: of the records.
         mode: `dataset.fit` in params.yaml.
-        scale: of the picture, with `tiles`.
+        scale: of the picture, with `tiles`; None: 1.
     """
     if mode == "stretch":
         return wanted
-    if mode != "tiles":
-        scale = {"pad": min, "crop": max}[mode](w / s for w, s in zip(wanted, size, strict=True))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    if mode == "tiles":
+        factor = 1.0 if scale is None else scale
+    else:
+        factor = {"pad": min, "crop": max}[mode](w / s for w, s in zip(wanted, size, strict=True))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def padded(
+    pixels: np.ndarray, size: Size, value: int | tuple[int, int, int] = PADDING_RGB
+) -> np.ndarray:
+    """A picture or a mask, uint8 (height, width, ...), filled up to `size` at right and bottom."""
+    if all(have >= wanted for have, wanted in zip(pixels.shape, size, strict=False)):
+        return pixels
+    frame = tuple(map(max, pixels.shape, size))
+    filled = np.full((*frame, *pixels.shape[2:]), value, np.uint8)
+    filled[tuple(slice(length) for length in pixels.shape[:2])] = pixels
+    return filled
 
 
 def resize(image: np.ndarray, mask: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:

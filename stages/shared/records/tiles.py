@@ -7,7 +7,7 @@ overlap-tile strategy: "U-Net", Ronneberger, Fischer, Brox, 2015, figure 2).
 
 import math
 from collections.abc import Iterable
-from itertools import chain, pairwise
+from itertools import islice, pairwise, product
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,8 @@ from pydantic import BaseModel
 from stages.shared.records.ignore_label import IGNORED
 
 Size = tuple[int, int]
+# Along an axis, what is read of a tile and what is kept.
+Span = tuple[slice, slice]
 # Between a picture's name and a tile's place in it.
 BEFORE_PLACE = " ["
 
@@ -73,7 +75,7 @@ def grid(size: Size, tile: Size, overlap: float) -> Grid:
         [slice(0, 64, None), slice(40, 104, None), slice(80, 144, None)]
     """
     rows, columns = (_spans(*sides, overlap) for sides in zip(size, tile, strict=True))
-    return Grid(size, [Tile(*zip(row, column, strict=True)) for row in rows for column in columns])
+    return Grid(size, crossed(rows, columns))
 
 
 def whole(size: Size) -> Grid:
@@ -81,7 +83,12 @@ def whole(size: Size) -> Grid:
     return grid(size, size, 0)
 
 
-def _spans(length: int, side: int, overlap: float) -> list[tuple[slice, slice]]:
+def crossed(rows: Iterable[Span], columns: Iterable[Span]) -> list[Tile]:
+    """The tiles of these rows and columns, row by row."""
+    return [Tile(*zip(row, column, strict=True)) for row, column in product(rows, columns)]
+
+
+def _spans(length: int, side: int, overlap: float) -> list[Span]:
     """What is read and what is kept along an axis."""
     step = max(1, side - math.ceil(side * overlap))
     count = 1 + max(0, math.ceil((length - side) / step))
@@ -94,7 +101,7 @@ def _spans(length: int, side: int, overlap: float) -> list[tuple[slice, slice]]:
     ]
 
 
-def together(parts: Iterable[np.ndarray], grid: Grid) -> np.ndarray:
+def stitched(parts: Iterable[np.ndarray], grid: Grid) -> np.ndarray:
     """What was found on a picture's tiles, as found on the picture.
 
     Args:
@@ -104,10 +111,9 @@ def together(parts: Iterable[np.ndarray], grid: Grid) -> np.ndarray:
     Returns:
         (height, width, ...), of the same dtype.
     """
-    remaining = iter(parts)
-    first = next(remaining)
-    picture = np.empty((*grid.size, *first.shape[2:]), first.dtype)
-    for tile, part in zip(grid.tiles, chain([first], remaining), strict=False):
+    own = list(islice(parts, len(grid.tiles)))
+    picture = np.empty((*grid.size, *own[0].shape[2:]), own[0].dtype)
+    for tile, part in zip(grid.tiles, own, strict=True):
         picture[tile.kept] = part[tile.inner]
     return picture
 

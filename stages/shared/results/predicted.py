@@ -58,7 +58,7 @@ def pictures(
         )
         yield Predicted(
             tiles.picture_name(names[0]) if dataset.tiling else names[0],
-            tiles.together(images, grids[index]),
-            tiles.together(truths, grids[index]),
+            tiles.stitched(images, grids[index]),
+            tiles.stitched(truths, grids[index]),
             {name: mask[index] for name, mask in masks.items()},
         )

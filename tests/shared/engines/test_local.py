@@ -3,16 +3,18 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import Literal
+from unittest.mock import Mock
 
 import psutil
 import pytest
 
-from stages.shared.engines import local
+from stages.shared.engines import engine, local
 from stages.shared.engines.engine import ShardTask, Tick
 from stages.shared.engines.local import Processes
 from stages.shared.manifest import Part
@@ -140,10 +142,33 @@ def test_what_a_process_raises_is_raised_here(error: Exception, tmp_path: Path):
     assert ("raise error" in notes) == (not isinstance(error, UserError))
 
 
+def raise_what_holds_a_lock(folder: Path, tick: Tick) -> Made:
+    error = ZeroDivisionError("a bug")
+    error.lock = Lock()  # type: ignore[attr-defined]
+    raise error
+
+
+class TwoWordsError(Exception):
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+def raise_what_takes_two(folder: Path, tick: Tick) -> Made:
+    raise TwoWordsError("a bug", "another")
+
+
+@pytest.mark.parametrize("make_none", [raise_what_holds_a_lock, raise_what_takes_two])
+def test_an_exception_that_cannot_be_sent_is_told_by_its_traceback(make_none, tmp_path: Path):
+    with local.running(2, IN_PROCESSES) as engine:
+        wait = engine.start(ShardTask("a", 1, make_none), tmp_path, lambda _: None)
+        with pytest.raises(RuntimeError, match=f"in {make_none.__name__}(.|\n)*a bug"):
+            wait()
+
+
 def test_a_process_that_dies_is_told_with_its_shard(tmp_path: Path):
     with local.running(2, IN_PROCESSES) as engine:
         wait = engine.start(ShardTask("train-00007", 1, end), tmp_path, lambda _: None)
-        with pytest.raises(UserError, match=r"shard train-00007 was ended \(exit code -9\)"):
+        with pytest.raises(UserError, match=r"train-00007 ended with the exit code -9; if memory"):
             wait()
 
 
@@ -156,3 +181,22 @@ def test_a_process_that_nobody_waits_for_any_more_is_ended(tmp_path: Path):
         raise KeyboardInterrupt
     with suppress(psutil.NoSuchProcess):
         assert psutil.Process(int((tmp_path / "process").read_text())).wait(WAIT_SECONDS)
+
+
+def test_no_more_shards_are_under_way_than_their_pictures_have_room(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(engine, "MOST_CARRIED", 10)
+    begun: list[int] = []
+
+    def tasks() -> Iterator[ShardTask[Made]]:
+        for number in range(6):
+            begun.append(number)
+            make = partial(whose, number)
+            yield ShardTask(str(number), 1, make, carries=6)
+
+    staging = Mock(**{"finished.return_value": None})
+    with local.running(4) as chosen:
+        found = engine.parts(tasks(), Made, chosen, staging, tmp_path, lambda _: None)
+        assert next(found).number == 0
+        # Two of them are more than there is room for.
+        assert begun == [0, 1]
+        assert [part.number for part in found] == [1, 2, 3, 4, 5]

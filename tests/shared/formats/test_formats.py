@@ -49,7 +49,11 @@ def test_features_are_the_backbone_s_activations_to_half_a_step(in_project: Proj
 @pytest.mark.parametrize(
     "file, version, keys",
     [
-        ("data/dataset.json", 3, "source image_size fit classes pixels shards left_out"),
+        (
+            "data/dataset.json",
+            4,
+            "source image_size fit tiling sizes classes pixels shards left_out",
+        ),
         (
             "data/features/vgg19/features.json",
             5,
@@ -58,9 +62,9 @@ def test_features_are_the_backbone_s_activations_to_half_a_step(in_project: Proj
         ("models/vgg19/backbone.json", 8, "network preset width strides origin weights"),
         (
             "models/fcn8s/head.json",
-            5,
-            "decoder width context stride channels classes image_size fit greys backbone frozen "
-            "backbone_weights weights",
+            6,
+            "decoder width context stride channels classes image_size fit tiling cut_from greys "
+            "backbone frozen backbone_weights weights",
         ),
         ("models/fcn8s/settings.json", 2, "train stride settings seed"),
         ("data/evaluation/fcn8s/summary.json", 4, "split records predictions cost iou history"),

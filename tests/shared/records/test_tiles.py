@@ -53,7 +53,7 @@ def test_the_tiles_of_a_picture_together_are_the_picture(size: tuple[int, int]):
     frame[: size[0], : size[1]] = picture
     cut = tiles.grid(size, (64, 48), 0.3)
     parts = iter([*(frame[tile.read] for tile in cut.tiles), "the next picture's"])
-    np.testing.assert_array_equal(tiles.together(parts, cut), picture)
+    np.testing.assert_array_equal(tiles.stitched(parts, cut), picture)
     assert next(parts) == "the next picture's"
 
 

@@ -58,7 +58,9 @@ def keys(
     if len({key[-1] for key in keyed[0].values()}) == len(pictures):
         keyed = [{file: key[-1:] for file, key in each.items()} for each in keyed]
     _require_distinct(keyed[0], "pictures are called")
-    _require_distinct(keyed[1], "masks are for the picture")
+    of_pictures = set(keyed[0].values())
+    wanted = {file: key for file, key in keyed[1].items() if key in of_pictures}
+    _require_distinct(wanted, "files are for the picture")
     return tuple(keyed)
 
 
