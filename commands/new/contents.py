@@ -33,6 +33,8 @@ ON_THEIR_SIDE = (5, 6, 7, 8)
 MOST_READ = 2000
 # Of the values of deep pictures, the share that is darker than black, and brighter than white.
 BEYOND = 0.001
+# Share of the pixels that masks have in common if they are not of the pictures' content.
+SAME = 0.97
 # Of a class, the share of its pixels beside another class from which it is a border.
 BORDER = 0.3
 
@@ -83,6 +85,21 @@ def _kind(opened: Image.Image, content: bytes) -> Kind:
     if flat < FLAT or len(np.unique(found)) > MOST_VALUES:
         return Kind.PICTURE
     return Kind.COLOURS if colours else Kind.LABELS
+
+
+def alike(masks: list[Path]) -> bool:
+    """Whether some masks have nearly the same values at nearly all pixels."""
+    values = []
+    for path in masks:
+        try:
+            with Image.open(path, formats=FORMATS) as opened:
+                values.append(np.asarray(opened))
+        except Exception:
+            # Pillow's readers can raise any exception on a damaged file.
+            continue
+    if len(values) < 2 or len({each.shape for each in values}) > 1:
+        return False
+    return float(np.mean([(each == values[0]).mean() for each in values[1:]])) > SAME
 
 
 def sample(files: list[Path], most: int) -> list[Path]:

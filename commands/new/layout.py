@@ -10,7 +10,8 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from commands.new.contents import Kind, look, sample
+from commands.new.contents import Kind, alike, look, sample
+from commands.new.splitting import role
 from stages.shared.runtime.errors import UserError
 
 # Of a group of files, how many are looked at.
@@ -19,6 +20,8 @@ LOOKED_AT = 5
 SYSTEMATIC = 0.2
 # Folders of one level that a pattern names one by one; more of them are `*`.
 MOST_NAMED = 4
+# Groups of masks, beyond which those of a picture are looked for near it.
+MANY = 100
 # The end of a stem, such as `_mask` or `_gtFine_labelIds`, and its beginning, such as `img_`.
 TAIL = re.compile(r"(?:[_.-][A-Za-z][A-Za-z0-9]*)+$")
 HEAD = re.compile(r"^[A-Za-z]+[_.-]")
@@ -37,6 +40,7 @@ class Group(NamedTuple):
         extensions: of them, alike but for capitals.
         files: by what stands between, relative to the root.
         kind: what they are.
+        alike: masks that are much the same for every picture, such as the field of view of a lens.
     """
 
     folder: str
@@ -45,11 +49,7 @@ class Group(NamedTuple):
     extensions: tuple[str, ...]
     files: dict[str, str]
     kind: Kind
-
-    @property
-    def names(self) -> tuple[str, str]:
-        """What the names of its files begin and end with."""
-        return self.head, self.tail
+    alike: bool = False
 
 
 class Layout(NamedTuple):
@@ -142,24 +142,25 @@ def groups(root: Path, named: Iterable[Mapping[str, str]], split: bool) -> list[
     """The images of each folder and extension; with `split`, those that are called alike."""
     found = []
     for paths in named:
-        for tail, alike in (_alike(list(paths)) if split else {"": list(paths)}).items():
-            files = {stem.removesuffix(tail): paths[stem] for stem in alike}
+        for tail, stems in (by_tail(list(paths)) if split else {"": list(paths)}).items():
+            files = {stem.removesuffix(tail): paths[stem] for stem in stems}
             extensions = dict.fromkeys(PurePosixPath(file).suffix for file in files.values())
             folder = PurePosixPath(next(iter(files.values()))).parent.as_posix()
-            if kind := _kind([root / file for file in files.values()]):
-                found.append(Group(folder, "", tail, tuple(extensions), files, kind))
+            where = [root / file for file in files.values()]
+            if kind := _kind(where):
+                same = kind is not Kind.PICTURE and alike(sample(where, LOOKED_AT))
+                found.append(Group(folder, "", tail, tuple(extensions), files, kind, same))
     return found
 
 
-def _alike(stems: Sequence[str]) -> dict[str, list[str]]:
+def by_tail(stems: Sequence[str]) -> dict[str, list[str]]:
     """Stems by what they end with, where that is the same for many."""
     ends = {stem: found[0] if (found := TAIL.search(stem)) else "" for stem in stems}
-    counts = Counter(ends.values())
-    alike = defaultdict(list)
+    counts, parts = Counter(ends.values()), defaultdict(list)
     for stem, end in ends.items():
         systematic = counts[end] >= max(2, SYSTEMATIC * len(stems))
-        alike[end if systematic and end != stem else ""].append(stem)
-    return alike
+        parts[end if systematic and end != stem else ""].append(stem)
+    return parts
 
 
 def _kind(files: list[Path]) -> Kind | None:
@@ -179,11 +180,11 @@ def headless(group: Group) -> Group:
 def paired(found: Iterable[Group]) -> list[tuple[Group, Group]]:
     """The groups of pictures that have masks, and these; no mask is that of two pictures."""
     every = list(found)
-    masks = [group for group in every if group.kind is not Kind.PICTURE]
+    near = Near([group for group in every if group.kind is not Kind.PICTURE])
     pairs = [
         (group, mask)
         for group in every
-        if group.kind is Kind.PICTURE and (mask := mask_of(group, masks))
+        if group.kind is Kind.PICTURE and (mask := mask_of(group, near.to(group)))
     ]
     taken: set[str] = set()
     chosen = []
@@ -193,6 +194,32 @@ def paired(found: Iterable[Group]) -> list[tuple[Group, Group]]:
             taken |= wanted
             chosen.append((group, mask))
     return sorted(chosen, key=lambda pair: pair[0].folder)
+
+
+class Near:
+    """Groups of masks by where they lie; of many, only the near ones can be those of a picture.
+
+    Args:
+        masks: of a folder.
+    """
+
+    def __init__(self, masks: list[Group]) -> None:
+        self.masks, self.by_place = masks, defaultdict[str, list[Group]](list)
+        for mask in masks:
+            for place in self._places(mask):
+                self.by_place[place].append(mask)
+
+    def to(self, group: Group) -> list[Group]:
+        """Those that may belong to a group of pictures."""
+        if len(self.masks) <= MANY:
+            return self.masks
+        found = {id(m): m for place in self._places(group) for m in self.by_place[place]}
+        return [mask for mask in found.values() if matches(group, mask)] or self.masks
+
+    def _places(self, group: Group) -> tuple[str, str]:
+        """Its own folder's name, and the folder that this lies in."""
+        folder = PurePosixPath(group.folder)
+        return folder.name, f"{folder.parent}/"
 
 
 def matches(group: Group, mask: Group) -> int:
@@ -212,6 +239,7 @@ def mask_of(group: Group, masks: Iterable[Group]) -> Group | None:
         where = f"{mask.folder} {mask.tail}"
         return (
             mask.kind is Kind.LABELS,
+            not mask.alike,
             not NOT_OF_CLASSES.search(where),
             bool(PREFERRED.search(where)),
             likeness(group, mask),
@@ -225,15 +253,21 @@ def _largest(pairs: Sequence[tuple[Group, Group]]) -> list[tuple[Group, Group]]:
     """Of pairs that are called alike, those of most files."""
     families = defaultdict(list)
     for group, mask in pairs:
-        families[group.head, group.tail, mask.names, mask.kind].append((group, mask))
+        names = [(each.head, of_any_split(each.tail)) for each in (group, mask)]
+        families[*names, mask.kind].append((group, mask))
     return max(families.values(), key=lambda family: sum(len(g.files) for g, _ in family))
 
 
-def pattern(alike: Sequence[Group], most_named: int = MOST_NAMED) -> str:
+def of_any_split(tail: str) -> str:
+    """The end of a stem, whichever split it names: `_training` and `_test` are alike."""
+    return re.sub(r"[A-Za-z0-9]+", lambda word: "*" if role(word[0]) else word[0], tail)
+
+
+def pattern(every: Sequence[Group], most_named: int = MOST_NAMED) -> str:
     """The pattern that finds groups whose files are called alike."""
-    within = folders([glob.escape(group.folder) for group in alike], most_named)
-    head, tail = alike[0].names
-    extensions = either(dict.fromkeys(e for group in alike for e in group.extensions))
+    within = folders([glob.escape(group.folder) for group in every], most_named)
+    head, tail = every[0].head, either(dict.fromkeys(group.tail for group in every))
+    extensions = either(dict.fromkeys(e for group in every for e in group.extensions))
     return PurePosixPath(within, f"{head}*{tail}{extensions}").as_posix()
 
 

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
-from commands.new import contents, params
+from commands.new import contents, layout, params
 from commands.new.command import described
 from commands.new.contents import Kind
 from commands.new.splitting import splitting
@@ -170,6 +171,43 @@ def test_what_lies_beside_the_pictures_is_left_out_and_told(tmp_path: Path):
     found, doubts = pairs_found(tmp_path)
     assert found == 12
     assert any("12 files that the patterns find have no partner" in doubt for doubt in doubts)
+
+
+def test_the_field_of_view_of_a_lens_is_no_truth(tmp_path: Path):
+    """As DRIVE has it: the masks of a folder `mask` are the same disc for each picture."""
+    disc = np.hypot(*np.mgrid[-20:20, -28:28]) < 19
+    for split, part in (("training", range(20)), ("test", range(20, 40))):
+        for number in part:
+            name = f"{number:02}_{split}"
+            write(tmp_path / f"{split}/images/{name}.tif", picture(number))
+            write(tmp_path / f"{split}/1st_manual/{number:02}_manual1.gif", labels(number, 0, 255))
+            field = disc.astype(int) * 255
+            field[number % 3] = 0
+            write(tmp_path / f"{split}/mask/{name}_mask.gif", field)
+    dataset, _ = described(tmp_path)
+    assert dataset["masks"] == "{test,training}/1st_manual/*_manual1.gif"
+    assert (dataset["splits"]["train"], dataset["splits"]["test"]) == ("training", "test")
+    assert pairs_found(tmp_path)[0] == 40
+
+
+@pytest.mark.parametrize("where", ["{kind}/{video}", "{video}/{kind}"])
+def test_each_of_many_videos_has_its_own_masks(where: str, tmp_path: Path, monkeypatch):
+    """Files have the same names in all of them; only near groups are compared."""
+    monkeypatch.setattr(layout, "MANY", 5)
+    monkeypatch.setattr(layout, "likeness", counted := Mock(wraps=layout.likeness))
+    for video in range(12):
+        for frame in range(3):
+            for kind, made in (("frames", picture(video)), ("annotated", labels(video, 0, 1))):
+                within = where.format(kind=kind, video=f"video{video}")
+                extension = "jpg" if kind == "frames" else "png"
+                write(tmp_path / within / f"{frame:05}.{extension}", made)
+    dataset, _ = described(tmp_path)
+    pairs, _ = folder.found(FolderSource.model_validate(dataset), seed=1)
+    assert len(pairs) == 36
+    for pair in pairs:
+        assert pair.picture.split("/")[where.startswith("{kind}")].startswith("video")
+        assert pair.picture.replace("frames", "annotated").replace("jpg", "png") == pair.mask
+    assert counted.call_count < 12 * 12
 
 
 def test_pictures_without_masks_take_none_of_another_folder(tmp_path: Path):
