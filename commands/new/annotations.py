@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from commands.new.contents import Kind
 from commands.new.layout import by_extension, either, folders, groups, nameable, pattern
-from commands.new.splitting import SHARES, role, splitting
+from commands.new.splitting import SHARES, Splitting, role, splitting
 from commands.new.texts import lines
 from stages.prepare.settings import AnnotationsSource
 from stages.prepare.sources import annotations
@@ -147,22 +147,26 @@ def described(root: Path, drawn: Drawn) -> tuple[dict[str, Any], list[str], list
     shapes, broken = shapes_of(annotated)
     say_classes(annotated.names, shapes)
     print(f"splits: {split.said}")
-    doubts = [*filter(None, [split.doubt]), *broken[:MOST_BROKEN]]
+    doubts = [split.doubt, *doubts_of(drawn, annotated, split), *broken[:MOST_BROKEN]]
     if len(broken) > MOST_BROKEN:
         doubts.append(f"{len(broken) - MOST_BROKEN:,} more pictures have broken annotations")
+    return dataset, [*filter(None, doubts)], drawn_on
+
+
+def doubts_of(drawn: Drawn, annotated: Annotated, split: Splitting) -> Iterator[str]:
+    """What may be wrong with annotations and these splits of their pictures."""
     with_file = {PurePosixPath(file).stem for file in drawn.files}
-    bare = sum(PurePosixPath(picture).stem not in with_file for picture in drawn_on)
+    bare = sum(PurePosixPath(picture).stem not in with_file for picture in annotated.drawings)
     if drawn.format == "yolo" and bare:
-        doubts.append(f"pictures without annotations, which are background: {bare:,}")
+        yield f"pictures without annotations, which are background: {bare:,}"
     parts = [file for file in drawn.files if role(PurePosixPath(file).stem.split("_")[-1])]
     if parts and split.settings["by"] == "fraction":
-        doubts.append(
+        yield (
             f"{', '.join(parts[:3])} may be splits: dataset.splits takes folders, or lists of "
             "pictures"
         )
     if annotated.missing:
-        doubts.append(f"{len(annotated.missing):,} annotated pictures are not there")
-    return dataset, doubts, drawn_on
+        yield f"{len(annotated.missing):,} annotated pictures are not there"
 
 
 def shapes_of(annotated: Annotated) -> tuple[Counter[str], list[str]]:

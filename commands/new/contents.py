@@ -33,8 +33,8 @@ ON_THEIR_SIDE = (5, 6, 7, 8)
 MOST_READ = 2000
 # Of the values of deep pictures, the share that is darker than black, and brighter than white.
 BEYOND = 0.001
-# Share of the pixels that masks have in common if they are not of the pictures' content.
-SAME = 0.97
+# IoU of a value in two masks, above which they are not of the pictures' content.
+SAME = 0.9
 # Of a class, the share of its pixels beside another class from which it is a border.
 BORDER = 0.3
 
@@ -88,7 +88,7 @@ def _kind(opened: Image.Image, content: bytes) -> Kind:
 
 
 def alike(masks: list[Path]) -> bool:
-    """Whether some masks have nearly the same values at nearly all pixels."""
+    """Whether each value of some masks lies at nearly the same pixels in all of them."""
     values = []
     for path in masks:
         try:
@@ -99,7 +99,13 @@ def alike(masks: list[Path]) -> bool:
             continue
     if len(values) < 2 or len({each.shape for each in values}) > 1:
         return False
-    return float(np.mean([(each == values[0]).mean() for each in values[1:]])) > SAME
+    first, *others = values
+    return all(iou(first == v, other == v) > SAME for other in others for v in np.unique(first))
+
+
+def iou(one: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two areas, bool (height, width); the first is not empty."""
+    return float(np.count_nonzero(one & other) / np.count_nonzero(one | other))
 
 
 def sample(files: list[Path], most: int) -> list[Path]:

@@ -190,6 +190,16 @@ def test_the_field_of_view_of_a_lens_is_no_truth(tmp_path: Path):
     assert pairs_found(tmp_path)[0] == 40
 
 
+def test_masks_of_rare_objects_are_not_taken_for_alike(tmp_path: Path):
+    for number in range(4):
+        mask = np.zeros((200, 200), int)
+        mask[10 * number : 10 * number + 5, 50:60] = 1
+        write(tmp_path / f"rare{number}.png", mask)
+        write(tmp_path / f"same{number}.png", np.pad(np.ones((100, 100), int), 50))
+    assert not contents.alike(sorted(tmp_path.glob("rare*")))
+    assert contents.alike(sorted(tmp_path.glob("same*")))
+
+
 @pytest.mark.parametrize("where", ["{kind}/{video}", "{video}/{kind}"])
 def test_each_of_many_videos_has_its_own_masks(where: str, tmp_path: Path, monkeypatch):
     """Files have the same names in all of them; only near groups are compared."""
