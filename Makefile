@@ -30,7 +30,7 @@ pets: $(VENV)/installed
 	cp profiles/pets.yaml params.yaml
 	dvc repro
 
-# make new DATA=data/pictures [FORCE=yes]: params.yaml for a folder of pictures and masks.
+# make new DATA=data/pictures [FORCE=yes]: params.yaml for a folder of labelled pictures.
 new: $(VENV)/installed
 	python -m commands.new $(if $(FORCE),--force) "$(DATA)"
 
@@ -44,7 +44,7 @@ share: $(VENV)/installed
 
 # make predict PICTURES="photo.jpg folder" [VARIANT=fcn8s] [OUT=predicted] [REPLACE=yes]
 predict: $(VENV)/installed
-	python -m commands.predict --variant $(VARIANT) --out $(OUT) $(if $(REPLACE),--replace) $(PICTURES)
+	python -m commands.predict --variant $(VARIANT) --out "$(OUT)" $(if $(REPLACE),--replace) $(PICTURES)
 
 # reports/index.html: the results on a page; the folder reports/ can be zipped and mailed.
 report: $(VENV)/installed

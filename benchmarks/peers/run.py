@@ -74,6 +74,8 @@ def main() -> None:
     options = parser.parse_args()
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     dataset, runs = Dataset.load(), list[Run]()
+    if dataset.tiling:
+        raise UserError("dataset.fit is tiles: the peers are measured on records; use another")
     if options.go_on:
         runs += earlier(options.out / "peers.json", made_from(params, dataset))
     with tempfile.TemporaryDirectory() as folder:

@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from commands.new import annotations, contents, params
 from commands.new.classes import Classes, classes
 from commands.new.layout import Group, Layout, layout, shown
@@ -22,6 +24,7 @@ from commands.programs import run
 from stages.prepare.settings import FEW, AnySource, FolderSource
 from stages.prepare.sources import SOURCES, folder
 from stages.prepare.sources.files.patterns import matched
+from stages.shared.runtime import packages
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import LOCK_FILE, REPORTS_DIR
 from stages.shared.settings.mistakes import validate
@@ -101,6 +104,11 @@ def inside(data: Path) -> Path:
         raise UserError(
             f"{data} holds this project; give the folder of the labelled pictures alone"
         )
+    if found := [out for out in outputs() if out.resolve().is_relative_to(path)]:
+        raise UserError(
+            f"{data} holds outputs of the pipeline, such as {found[0]}; give the folder of the "
+            "labelled pictures alone, such as data/pictures"
+        )
     return path.relative_to(project) if path.is_relative_to(project) else path
 
 
@@ -110,19 +118,20 @@ def require_committed() -> None:
     Raises:
         UserError: names it.
     """
-    files = map(str, (PARAMS_FILE, LOCK_FILE, REPORTS_DIR))
+    # Each run of a stage notes the packages of the machine.
+    files = *map(str, (PARAMS_FILE, LOCK_FILE, REPORTS_DIR)), f":(exclude){packages.PACKAGES_FILE}"
     command = ["git", "status", "--porcelain", "--", *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(
             "the project is in no Git repository, which would have what is removed; run again with "
-            "--force to remove it nevertheless"
+            "--force (make new: FORCE=yes) to remove it nevertheless"
         )
     if done.stdout:
         changed = ", ".join(line[3:] for line in done.stdout.splitlines()[:3])
         raise UserError(
             f"Git does not have the changes of {changed}, which would be lost; commit them, or run "
-            "again with --force"
+            "again with --force (make new: FORCE=yes)"
         )
 
 
@@ -253,11 +262,23 @@ def say(
     print(f"splits: {split.said}")
 
 
+def outputs() -> list[Path]:
+    """What the stages have written, by dvc.lock."""
+    if not LOCK_FILE.exists():
+        return []
+    stages = yaml.safe_load(LOCK_FILE.read_text(encoding="utf-8")).get("stages") or {}
+    return [Path(out["path"]) for stage in stages.values() for out in stage.get("outs", [])]
+
+
 def forget() -> None:
-    """Remove the reports and the lock file of what the project held before; Git has them."""
-    for path in REPORTS_DIR.glob("*"):
-        if path.name not in KEPT:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    """Remove the outputs of what the project held before, its reports and its lock file; Git has
+    them, and DVC's cache what Git has not."""
+    reports = (path for path in REPORTS_DIR.glob("*") if path.name not in KEPT)
+    for path in (*outputs(), *reports):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     LOCK_FILE.unlink(missing_ok=True)
 
 
@@ -266,5 +287,5 @@ def track(root: Path) -> None:
     if root.is_absolute():
         print(f"note: {root} lies outside of the project: DVC watches it, and does not store it")
     else:
-        run("dvc", "add", "--quiet", root.as_posix())
+        run("dvc", "add", root.as_posix())
         print(f"dvc: {root}.dvc tracks the folder; commit it with params.yaml")

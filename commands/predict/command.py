@@ -9,6 +9,7 @@ several variants DIR has a folder for each.
 import argparse
 import math
 import sys
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -29,6 +30,8 @@ from stages.shared.runtime.ordered_map import ordered_map
 BATCH_SIZE = 16
 # Times as large as in training, beyond which a network seldom knows an object again.
 FAR_SCALE = 2.0
+# Pictures that a note names.
+MOST_LISTED = 5
 
 
 def predict(arguments: argparse.Namespace) -> int:
@@ -51,8 +54,8 @@ def predict(arguments: argparse.Namespace) -> int:
     former = [f for f in (out, *(out / v for v in trained_variants())) if (f / TABLE).exists()]
     if former and not arguments.replace:
         raise UserError(
-            f"{former[0]}/ has the masks of an earlier run; use another --out, or --replace, which "
-            f"removes those that {former[0] / TABLE} names"
+            f"{former[0]}/ has the masks of an earlier run; use another --out, or --replace (make "
+            f"predict: REPLACE=yes), which removes those that {former[0] / TABLE} names"
         )
     for folder in former:
         remove_former(folder)
@@ -75,7 +78,9 @@ def segment(
     arguments: argparse.Namespace,
 ) -> int:
     """Write the masks and tables of some pictures, by variant; how many could not be used."""
-    first, failed, told = segmenters[0], 0, set[str]()
+    first, failed = segmenters[0], 0
+    # By the kind of a doubt, the pictures that it holds for.
+    doubtful = defaultdict[str, list[Path]](list)
     # The logits of all heads lie in memory together.
     pixels = min(s.pieces.pixels // len(s.variants) for s in segmenters)
     with ExitStack() as stack, bar("predict", len(found)) as progress:
@@ -90,9 +95,9 @@ def segment(
                 progress.update()
                 continue
             for kind, sentence in doubts(segmenters, arguments, batch[0]).items():
-                if kind not in told:
-                    told.add(kind)
+                if kind not in doubtful:
                     progress.write(f"note: {sentence}", file=sys.stderr)
+                doubtful[kind] += [picture.task.picture for picture in batch]
             inputs = np.stack([picture.resized for picture in batch])
             for segmenter in segmenters:
                 found_masks = segmenter.class_maps(inputs, [picture.size for picture in batch])
@@ -100,6 +105,11 @@ def segment(
                     for variant, mask in masks.items():
                         outputs[variant].add(picture, mask)
             progress.update(len(batch))
+    for one, *others in doubtful.values():
+        if others:
+            named = ", ".join(map(str, others[:MOST_LISTED]))
+            more = f" and {len(others) - MOST_LISTED:,} more" if len(others) > MOST_LISTED else ""
+            print(f"note: the same holds as for {one} for {named}{more}", file=sys.stderr)
     return failed
 
 

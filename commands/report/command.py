@@ -272,7 +272,9 @@ def page(results: Results, cards: list[dict[str, Any]]) -> str:
         classes=list(zip(dataset.classes, hex_colours(len(dataset.classes)), strict=True)),
         measures=[*(title for title, _ in MEASURES.values()), "best epoch"],
         metrics=metrics_table(results),
-        costs=COSTS,
+        costs=[title.replace("a picture", "a tile") for title in COSTS]
+        if dataset.tiling
+        else COSTS,
         cost=cost_table(results),
         cost_chart=charts.cost(
             [{"variant": name, **metrics} for name, metrics in results.metrics.items()]

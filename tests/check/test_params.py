@@ -10,6 +10,7 @@ from stages.check.schema import Params, read_all
 from stages.prepare.settings import AnySource
 from stages.shared.results.variants import variant_names
 from stages.shared.runtime.errors import UserError
+from stages.shared.settings.mistakes import validate
 from stages.shared.settings.reading import load, read
 from stages.shared.settings.section import Section
 from stages.train.settings import Train, Variant
@@ -317,6 +318,47 @@ def test_a_mistake_is_named_with_what_would_be_right(mistake: str, tmp_path: Pat
     assert str(error.value).startswith(str(path))
     for words in expected:
         assert words in str(error.value)
+
+
+FRACTION = {"by": "fraction", "train": 0.7, "validation": 0.15, "test": 0.15}
+# Of each source, a section `dataset` without a mistake.
+SOURCES = {
+    "demo": {"splits": {"train": 9, "validation": 3, "test": 3}},
+    "folder": {"pictures": "*.jpg", "masks": "*.png", "splits": FRACTION, "classes": ["a", "b"]},
+    "annotations": {"format": "coco", "pictures": "*.jpg", "annotations": "*.json"}
+    | {"splits": FRACTION},
+    "tfds": {"name": "oxford_iiit_pet", "image": "image", "mask": "mask", "data_dir": None}
+    | {"manual_dir": None, "classes": {1: "a", 2: "b"}}
+    | {"splits": {"train": "train", "validation": "train", "test": "test"}},
+}
+# Of a section, what is changed in it, and the beginning of the message.
+SLIPS = {
+    "a typo": ({"fitt": "pad"}, "dataset.fitt is not a key of the pipeline; did you mean fit?"),
+    "a value": ({"overlap": 2, "fit": "tiles"}, "dataset.overlap is 2; it should be less than"),
+    "two keys": ({"overlap": 0.5, "fit": "pad"}, "dataset: overlap is for fit: tiles, and fit"),
+    "a split": (
+        {"splits": FRACTION | {"validaton": 0.1}},
+        "dataset.splits.validaton is not a key of the pipeline; did you mean validation?",
+    ),
+    "shares": (
+        {"splits": FRACTION | {"train": 0.9}},
+        "dataset.splits: train, validation and test add up to 1.2",
+    ),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_message_names_the_key_as_it_stands_in_params_yaml(source: str, slip: str):
+    common = {"source": source, "root": "data/pictures", "image_size": 224, "shard_size": 4}
+    dataset = common | {"bad_pictures": "stop", **SOURCES[source]}
+    validate(AnySource, dataset, ("dataset",), Path("params.yaml"))
+    change, expected = SLIPS[slip]
+    if "splits" in change and SOURCES[source]["splits"] is not FRACTION:
+        pytest.skip("its splits are no shares")
+    with pytest.raises(UserError) as error:
+        validate(AnySource, dataset | change, ("dataset",), Path("params.yaml"))
+    assert str(error.value).startswith(f"params.yaml: {expected}")
 
 
 def test_every_mistake_is_told_at_once(tmp_path: Path):

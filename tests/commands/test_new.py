@@ -394,7 +394,15 @@ def demo(fresh_project: Project) -> Project:
     for name in ("fcn8s", "comparison"):
         (fresh_project.folder / f"reports/{name}").mkdir(parents=True)
         (fresh_project.folder / f"reports/{name}/metrics.json").write_text('{"mean_iou": 0.5}\n')
-    (fresh_project.folder / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    outs = ("data/evaluation/fcn8s", "data/features/vgg19", "models/fcn8s", "data/dataset.json")
+    hashed = {"hash": "md5", "md5": "d41d8cd98f00b204e9800998ecf8427e", "size": 0}
+    stage = {"cmd": "true", "outs": [{"path": out, **hashed} for out in outs]}
+    lock = {"schema": "2.0", "stages": {"demo": stage}}
+    (fresh_project.folder / "dvc.lock").write_text(yaml.safe_dump(lock))
+    for out in outs[:-1]:
+        (fresh_project.folder / out).mkdir(parents=True)
+        (fresh_project.folder / out / "weights.h5").write_bytes(b"the demo's")
+    (fresh_project.folder / outs[-1]).write_text("{}")
     fresh_project.commit()
     return fresh_project
 
@@ -408,10 +416,31 @@ def test_after_it_check_finds_nothing_and_nothing_of_the_demo_is_left(demo: Proj
     assert (demo.folder / "data/pictures.dvc").exists()
     assert not (demo.folder / "dvc.lock").exists()
     assert [path.name for path in (demo.folder / "reports").iterdir()] == ["vega"]
+    for out in ("evaluation/fcn8s", "features/vgg19", "dataset.json"):
+        assert not (demo.folder / "data" / out).exists()
+    assert not (demo.folder / "models/fcn8s").exists()
     variants = demo.params["variants"]
     assert {"fcn8s", "mlp"} <= set(variants)
     assert {variant["backbone"] for variant in variants.values()} == {"lite0"}
     assert "params.yaml is valid" in demo.stage("check").stdout
+
+
+def test_what_a_run_notes_of_the_machine_stands_in_no_way(demo: Project):
+    packages = demo.folder / "reports/packages.json"
+    packages.write_text("{}")
+    demo.commit()
+    packages.write_text('{"prepare": {"numpy": "2"}}')
+    LAYOUTS["flat"](demo.folder / "data/pictures")
+    assert "new: params.yaml is written" in demo.command("new", "data/pictures").stdout
+
+
+def test_a_folder_that_holds_outputs_is_refused_before_anything_is_done(demo: Project):
+    LAYOUTS["flat"](demo.folder / "data/pictures")
+    before = (demo.folder / "params.yaml").read_text()
+    done = demo.command("new", "data", check=False)
+    assert done.returncode == 1
+    assert "data holds outputs of the pipeline, such as data/evaluation/fcn8s" in done.stderr
+    assert (demo.folder / "params.yaml").read_text() == before
 
 
 def test_it_writes_over_nothing_that_git_does_not_have(demo: Project):

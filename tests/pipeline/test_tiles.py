@@ -176,6 +176,10 @@ def test_prediction_warns_of_pictures_of_another_scale(in_cut: Project, tmp_path
 
 def test_whole_pictures_are_compared_and_shown(in_cut: Project):
     in_cut.command("report")
+    page = " ".join(Path("reports/index.html").read_text(encoding="utf-8").split())
+    assert "on 3 pictures" in page
+    assert "in tiles of 64 x 64 pixels" in page
+    assert "GFLOP a tile" in page
     cards = {path.name: Image.open(path).size for path in Path("reports/gallery").glob("*.jpg")}
     sizes = {SIZES[index_of(name)][::-1] for name in records()["test"]}
     assert set(cards.values()) == sizes

@@ -1,4 +1,4 @@
-"""Where a stage stands in the pipeline: which of how many, and how long what follows may take."""
+"""Where a stage stands in the pipeline: which of how many, and how long what follows took."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,8 +13,8 @@ PIPELINE_FILE, PARAMS_FILE = Path("dvc.yaml"), Path("params.yaml")
 
 
 def told(stage: str) -> str:
-    """A line about a stage, as DVC names it: `stage 7 of 21; the rest of the
-    pipeline takes up to 2 min`.
+    """A line about a stage, as DVC names it: `stage 7 of 21; those that follow took 2 min the last
+    time`.
 
     The time is known if each of them, or one of the same kind, has run before.
     """
@@ -32,7 +32,7 @@ def told(stage: str) -> str:
     if not after or not all(by_kind):
         return line
     left = sum(known.get(name, mean(alike)) for name, alike in zip(after, by_kind, strict=True))
-    return f"{line}; the rest of the pipeline takes up to {duration(left)}"
+    return f"{line}; those that follow took {duration(left)} the last time"
 
 
 def names(pipeline: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:

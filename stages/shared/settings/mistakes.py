@@ -83,12 +83,15 @@ def shown(value: Any) -> str:
 
 def _keys(location: tuple[str | int, ...], value: Any) -> tuple[str, ...]:
     """A pydantic location as the keys a user wrote, without its union tags and `[key]` marks."""
-    keys = []
+    keys, tagged = [], False
     for part in location:
-        if isinstance(value, dict) and part in value:
+        # A tag comes first where it decides, and may be a key there too.
+        if not tagged and _is_tag(part, value):
+            tagged = True
+        elif isinstance(value, dict) and part in value:
             keys.append(str(part))
-            value = value[part]
-        elif part != "[key]" and not _is_tag(part, value):
+            value, tagged = value[part], False
+        elif part != "[key]":
             keys.append(str(part))
     return tuple(keys)
 

@@ -44,8 +44,8 @@ def test_what_follows_takes_what_it_took_or_what_others_of_its_kind_did(folder: 
     assert place.told("train@coarse") == "stage 2 of 6"
     seconds.note("export@fine", 100)
     # 40 + (20 + 40) / 2 + 100 + 8
-    assert place.told("train@coarse") == "stage 2 of 6; the rest of the pipeline takes up to 3 min"
-    assert place.told("export@fine") == "stage 5 of 6; the rest of the pipeline takes up to 8 s"
+    assert place.told("train@coarse") == "stage 2 of 6; those that follow took 3 min the last time"
+    assert place.told("export@fine") == "stage 5 of 6; those that follow took 8 s the last time"
     assert place.told("compare") == "stage 6 of 6"
 
 
