@@ -11,7 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from commands.new.contents import Kind, alike, look, sample
-from commands.new.splitting import role
+from commands.new.splitting import lists_in, role
+from commands.new.texts import lines
+from stages.prepare.sources.files.lists import columns, meant, names
 from stages.shared.runtime.errors import UserError
 
 # Of a group of files, how many are looked at.
@@ -103,7 +105,12 @@ def layout(root: Path) -> Layout:
     whole, parts = groups(root, named, split=False), groups(root, named, split=True)
     if not whole:
         raise UserError(f"{root}/ holds no pictures")
-    tried = [(whole, paired(whole)), (parts, paired(parts)), (parts, paired(map(headless, parts)))]
+    tried = [
+        (whole, paired(whole)),
+        (parts, paired(parts)),
+        (parts, paired(map(headless, parts))),
+        (whole, listed_together(root, whole)),
+    ]
     found, chosen = max(tried, key=lambda trial: sum(matches(*pair) for pair in trial[1]))
     if not chosen:
         listed = "; ".join(map(shown, parts))
@@ -220,6 +227,27 @@ class Near:
         """Its own folder's name, and the folder that this lies in."""
         folder = PurePosixPath(group.folder)
         return folder.name, f"{folder.parent}/"
+
+
+def listed_together(root: Path, every: Sequence[Group]) -> list[tuple[Group, Group]]:
+    """The groups of pictures and masks that the lists of splits name side by side, a line each."""
+    group_of = {file: group for group in every for file in group.files.values()}
+    called = names(group_of)
+    sides = defaultdict[tuple[str, str], dict[str, str]](dict)
+    for line in (line for path in lists_in(root) for line in lines(path)):
+        found = [meant(called, column) for column in columns(line)[:2]]
+        if [len(files) for files in found] != [1, 1]:
+            continue
+        picture, mask = map(min, found)
+        if group_of[picture].kind is Kind.PICTURE and group_of[mask].kind is not Kind.PICTURE:
+            sides[group_of[picture].folder, group_of[mask].folder][picture] = mask
+    return [
+        (
+            group_of[next(iter(pairs))]._replace(files={picture: picture for picture in pairs}),
+            group_of[next(iter(pairs.values()))]._replace(files=pairs),
+        )
+        for pairs in sides.values()
+    ]
 
 
 def matches(group: Group, mask: Group) -> int:

@@ -1,4 +1,4 @@
-"""Folders as data sets and tools leave them: drawn pictures and masks in ten layouts."""
+"""Folders as data sets and tools leave them: drawn pictures and masks in eleven layouts."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -202,6 +202,20 @@ def listed(root: Path) -> Expected:
     return Expected((TRAIN, VALIDATION, TEST), {n: f"class {n}" for n in range(3)})
 
 
+def only_listed(root: Path) -> Expected:
+    """Masks that have nothing in common with their pictures' names but a line of a list."""
+    order = np.random.default_rng(0).permutation(TRAIN + VALIDATION + TEST)
+    splits = zip(("train", "val", "test"), numbers(TRAIN, VALIDATION, TEST), strict=True)
+    for split, part in splits:
+        lines = []
+        for number in part:
+            write(root / f"scans/case-{number:03}.jpg", picture(number))
+            write(root / f"truth/{order[number] + 500}.png", labels(number, 0, 1, 2))
+            lines.append(f"scans/case-{number:03}.jpg,truth/{order[number] + 500}.png\n")
+        (root / f"{split}.csv").write_text("".join(lines))
+    return Expected((TRAIN, VALIDATION, TEST), {n: f"class {n}" for n in range(3)})
+
+
 LAYOUTS: dict[str, Callable[[Path], Expected]] = {
     made.__name__: made
     for made in (
@@ -215,6 +229,7 @@ LAYOUTS: dict[str, Callable[[Path], Expected]] = {
         in_colours,
         one_class,
         listed,
+        only_listed,
     )
 }
 
