@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from commands.new.contents import Kind
-from commands.new.layout import by_extension, either, folders, groups, nameable, pattern
+from commands.new.layout import either, folders, groups, nameable, pattern
 from commands.new.splitting import SHARES, Splitting, role, splitting
 from commands.new.texts import lines
 from stages.prepare.settings import AnnotationsSource
@@ -39,9 +39,9 @@ class Drawn(NamedTuple):
     files: list[str]
 
 
-def found(root: Path) -> Drawn | None:
-    """The annotations in a folder; None if there are none that are known here."""
-    named = by_extension(root)
+def found(root: Path, named: Sequence[Mapping[str, str]]) -> Drawn | None:
+    """The annotations among the files of `by_extension`; None if there are none that are known
+    here."""
     by_format: dict[str, list[str]] = {"coco": [], "labelme": [], "yolo": []}
     for paths in named:
         files = list(paths.values())
@@ -114,13 +114,15 @@ def pattern_of(drawn: Drawn) -> str:
     return PurePosixPath(within, "*.json").as_posix()
 
 
-def described(root: Path, drawn: Drawn) -> tuple[dict[str, Any], list[str], list[str]]:
+def described(
+    root: Path, drawn: Drawn, named: Sequence[Mapping[str, str]]
+) -> tuple[dict[str, Any], list[str], list[str]]:
     """What is in params.yaml of annotations, what should be looked at, and the pictures.
 
     Raises:
         UserError: there are no pictures that they belong to, or a file is broken.
     """
-    every = [g for g in groups(root, by_extension(root), split=False) if g.kind is Kind.PICTURE]
+    every = [g for g in groups(root, named, split=False) if g.kind is Kind.PICTURE]
     if not every:
         raise UserError(f"{root}/ holds annotations, such as {drawn.files[0]}, and no pictures")
     dataset: dict[str, Any] = {

@@ -18,7 +18,7 @@ import yaml
 
 from commands.new import annotations, contents, params
 from commands.new.classes import Classes, classes
-from commands.new.layout import Group, Layout, layout, shown
+from commands.new.layout import Group, Layout, by_extension, layout, shown
 from commands.new.splitting import Splitting, splitting
 from commands.programs import run
 from stages.prepare.settings import FEW, AnySource, FolderSource
@@ -141,12 +141,13 @@ def described(root: Path) -> tuple[dict[str, Any], list[str]]:
     Raises:
         UserError: it holds no pictures with masks or annotations, or broken ones.
     """
+    named = by_extension(root)
     try:
-        found = layout(root)
+        found = layout(root, named)
     except UserError:
-        if (drawn := annotations.found(root)) is None:
+        if (drawn := annotations.found(root, named)) is None:
             raise
-        dataset, doubts, pictures = annotations.described(root, drawn)
+        dataset, doubts, pictures = annotations.described(root, drawn, named)
     else:
         dataset, doubts, pictures = of_masks(root, found)
     taken = contents.sample([root / picture for picture in pictures], MEASURED)

@@ -95,13 +95,12 @@ class Layout(NamedTuple):
         return Layout([pair for pair in self.family if pair not in hollow], [*self.left, *left])
 
 
-def layout(root: Path) -> Layout:
-    """Look at a folder.
+def layout(root: Path, named: Sequence[Mapping[str, str]]) -> Layout:
+    """Look at a folder, whose files are those of `by_extension`.
 
     Raises:
         UserError: it holds no images, or no masks that belong to them.
     """
-    named = by_extension(root)
     whole, parts = groups(root, named, split=False), groups(root, named, split=True)
     if not whole:
         raise UserError(f"{root}/ holds no pictures")
@@ -231,10 +230,12 @@ class Near:
 
 def listed_together(root: Path, every: Sequence[Group]) -> list[tuple[Group, Group]]:
     """The groups of pictures and masks that the lists of splits name side by side, a line each."""
+    if not (lists := lists_in(root)):
+        return []
     group_of = {file: group for group in every for file in group.files.values()}
     called = names(group_of)
     sides = defaultdict[tuple[str, str], dict[str, str]](dict)
-    for line in (line for path in lists_in(root) for line in lines(path)):
+    for line in (line for path in lists for line in lines(path)):
         found = [meant(called, column) for column in columns(line)[:2]]
         if [len(files) for files in found] != [1, 1]:
             continue

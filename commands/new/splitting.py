@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from commands.new.texts import lines
 from stages.prepare.sources.files.lists import columns, meant, names
-from stages.prepare.sources.files.patterns import MOST_LISTED
+from stages.shared.runtime.console import MOST_LISTED
 
 # What the folder or the list of a split is called.
 ROLES = {

@@ -23,15 +23,13 @@ from commands.predict.masks import TABLE, Masks, remove_former
 from commands.predict.segmenter import TILE, Segmenter, Views, together, trained_variants
 from stages.evaluate.settings import LARGEST_SCALE
 from stages.shared.formats.pictures import Size
-from stages.shared.runtime.console import bar
+from stages.shared.runtime.console import bar, listed
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.ordered_map import ordered_map
 
 BATCH_SIZE = 16
 # Times as large as in training, beyond which a network seldom knows an object again.
 FAR_SCALE = 2.0
-# Pictures that a note names.
-MOST_LISTED = 5
 
 
 def predict(arguments: argparse.Namespace) -> int:
@@ -107,9 +105,8 @@ def segment(
             progress.update(len(batch))
     for one, *others in doubtful.values():
         if others:
-            named = ", ".join(map(str, others[:MOST_LISTED]))
-            more = f" and {len(others) - MOST_LISTED:,} more" if len(others) > MOST_LISTED else ""
-            print(f"note: the same holds as for {one} for {named}{more}", file=sys.stderr)
+            named = listed([str(other) for other in others])
+            print(f"note: the same holds as for {one} for {named}", file=sys.stderr)
     return failed
 
 

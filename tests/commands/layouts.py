@@ -10,6 +10,7 @@ from PIL import Image
 
 SIZE = (40, 56)
 TRAIN, VALIDATION, TEST = 14, 10, 10
+EVERY = TRAIN + VALIDATION + TEST
 
 
 class Expected(NamedTuple):
@@ -188,31 +189,28 @@ def one_class(root: Path) -> Expected:
 
 
 def listed(root: Path) -> Expected:
-    """Lists of pictures and masks that have no name in common, with a prefix."""
-    splits = zip(("train", "val", "test"), numbers(TRAIN, VALIDATION, TEST), strict=True)
-    for split, part in splits:
-        lines = []
-        for number in part:
-            write(root / f"rgb/{number:03}.jpg", picture(number))
-            write(root / f"gt/{number:03}.png", labels(number, 0, 1, 2))
-            lines.append(f"/mnt/disk/set/rgb/{number:03}.jpg /mnt/disk/set/gt/{number:03}.png\n")
-        path = root / f"lists/{split}_list.txt"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("# picture mask\n" + "".join(lines))
-    return Expected((TRAIN, VALIDATION, TEST), {n: f"class {n}" for n in range(3)})
+    """Lists of pictures and masks, with a prefix."""
+    files = [(f"rgb/{number:03}.jpg", f"gt/{number:03}.png") for number in range(EVERY)]
+    return with_lists(root, files, "lists/{}_list.txt", "/mnt/disk/set/{} /mnt/disk/set/{}")
 
 
 def only_listed(root: Path) -> Expected:
     """Masks that have nothing in common with their pictures' names but a line of a list."""
-    order = np.random.default_rng(0).permutation(TRAIN + VALIDATION + TEST)
+    order = np.random.default_rng(0).permutation(EVERY)
+    files = [(f"scans/case-{n:03}.jpg", f"truth/{order[n] + 500}.png") for n in range(EVERY)]
+    return with_lists(root, files, "{}.csv", "{},{}")
+
+
+def with_lists(root: Path, files: list[tuple[str, str]], list_name: str, line: str) -> Expected:
+    """Pictures and masks of these names, and a list of them for each split."""
     splits = zip(("train", "val", "test"), numbers(TRAIN, VALIDATION, TEST), strict=True)
     for split, part in splits:
-        lines = []
         for number in part:
-            write(root / f"scans/case-{number:03}.jpg", picture(number))
-            write(root / f"truth/{order[number] + 500}.png", labels(number, 0, 1, 2))
-            lines.append(f"scans/case-{number:03}.jpg,truth/{order[number] + 500}.png\n")
-        (root / f"{split}.csv").write_text("".join(lines))
+            write(root / files[number][0], picture(number))
+            write(root / files[number][1], labels(number, 0, 1, 2))
+        path = root / list_name.format(split)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("# picture mask\n" + "".join(f"{line.format(*files[n])}\n" for n in part))
     return Expected((TRAIN, VALIDATION, TEST), {n: f"class {n}" for n in range(3)})
 
 

@@ -15,12 +15,13 @@ from stages.prepare.settings import MAX_CLASSES, AnnotationsSource
 from stages.prepare.sources import folder
 from stages.prepare.sources.files.lists import lists
 from stages.prepare.sources.files.pairs import Pair
-from stages.prepare.sources.files.patterns import Found, listed, matches
+from stages.prepare.sources.files.patterns import Found, matches
 from stages.prepare.sources.files.splits import splits
 from stages.prepare.sources.shapes import coco, labelme, yolo
 from stages.prepare.sources.shapes.annotation import Annotated, Drawing
 from stages.prepare.sources.shapes.painting import Shape, paint
 from stages.shared.formats.pictures import BadPictureError, Greys, Size, open_image, rgb, upright
+from stages.shared.runtime.console import listed
 from stages.shared.runtime.errors import UserError
 
 # Labels in a mask, by the names of categories; None: what is ignored.

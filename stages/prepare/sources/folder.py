@@ -15,11 +15,11 @@ from stages.prepare.decoding import Decoded, Example, Labels, decode_pair
 from stages.prepare.settings import FEW, MAX_CLASSES, FolderSource, OnDisk, has_colours
 from stages.prepare.sources.files.lists import lines, lists
 from stages.prepare.sources.files.pairs import Pair, pairs
-from stages.prepare.sources.files.patterns import listed, matched
+from stages.prepare.sources.files.patterns import matched
 from stages.prepare.sources.files.splits import splits
 from stages.shared.formats.pictures import BadPictureError
 from stages.shared.runtime import carried
-from stages.shared.runtime.console import counted
+from stages.shared.runtime.console import counted, listed
 from stages.shared.runtime.errors import UserError
 
 Decoding = Callable[[], Decoded]

@@ -1,8 +1,12 @@
 """What a run prints: a bar on a terminal, lines elsewhere."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
+
+# How many files a message lists.
+MOST_LISTED = 5
 
 
 def bar(description: str, total: int | None, unit: str = "picture") -> tqdm:
@@ -19,6 +23,12 @@ def bar(description: str, total: int | None, unit: str = "picture") -> tqdm:
 def counted(number: int, noun: str) -> str:
     """A number of things, such as `1 picture` and `1,200 pictures`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(files: Sequence[str]) -> str:
+    """Some files for a message, and how many more there are."""
+    more = len(files) - MOST_LISTED
+    return ", ".join(files[:MOST_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def figures(number: float) -> str:

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from stages.prepare.settings import FolderSource
 from stages.prepare.sources.files.lists import Listed
-from stages.prepare.sources.files.patterns import Found, keys, listed, partners
+from stages.prepare.sources.files.patterns import Found, keys, partners
+from stages.shared.runtime.console import listed
 from stages.shared.runtime.errors import UserError
 
 

@@ -3,15 +3,13 @@
 import glob
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import bracex
 
+from stages.shared.runtime.console import listed
 from stages.shared.runtime.errors import UserError
-
-# How many files a message lists.
-MOST_LISTED = 5
 
 # Of a file, the alternative of its pattern that finds it.
 Found = dict[str, str]
@@ -74,12 +72,6 @@ def partners(in_pictures: str, in_masks: str, pictures: Found, masks: Found) -> 
 def normal(name: str) -> str:
     """A name in one of the ways that Unicode has to spell it; archives from macOS use another."""
     return unicodedata.normalize("NFC", name)
-
-
-def listed(files: Sequence[str]) -> str:
-    """Some files for a message, and how many more there are."""
-    more = len(files) - MOST_LISTED
-    return ", ".join(files[:MOST_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _require_readable(root: Path) -> None:
