@@ -30,10 +30,11 @@ def main() -> None:
     """Read the command line, measure, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--epochs", type=int, help="of each training; default: what make new sets")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder) / "project", options.pictures)
+        found = measure(Path(folder) / "project", options.pictures, options.epochs)
     # Asked last: a backend that has a GPU keeps it.
     found["device"] = device()
     (options.out / "folder.json").write_text(json.dumps(found, indent=2) + "\n")
@@ -41,12 +42,14 @@ def main() -> None:
     print(table(found))
 
 
-def measure(folder: Path, pictures: int) -> dict[str, Any]:
+def measure(folder: Path, pictures: int, epochs: int | None = None) -> dict[str, Any]:
     """Seconds of the two commands, and of the stages in the second."""
     workspace = Workspace(folder, yaml.safe_load((ROOT / "params.yaml").read_text()))
     workspace.copy("profiles")
     draw(folder / "data/pictures", pictures)
     new = workspace.run(sys.executable, "-m", "commands.new", "--force", "data/pictures")
+    if epochs:
+        set_epochs(folder / "params.yaml", epochs)
     repro = workspace.run("dvc", "repro")
     files = sorted(
         (folder / "reports/seconds").glob("*.json"), key=lambda path: path.stat().st_mtime
@@ -61,6 +64,14 @@ def measure(folder: Path, pictures: int) -> dict[str, Any]:
         },
         "stages": {file.stem: json.loads(file.read_text())["seconds"] for file in files},
     }
+
+
+def set_epochs(path: Path, epochs: int) -> None:
+    """Have every training of a params.yaml take so many."""
+    params = yaml.safe_load(path.read_text())
+    for training in (params["train"], *params["variants"].values()):
+        training["epochs"] = epochs
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
 
 
 def draw(folder: Path, pictures: int) -> None:

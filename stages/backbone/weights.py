@@ -1,5 +1,6 @@
 """ImageNet's weights of a network: downloaded, from a package, or from a file."""
 
+import hashlib
 import re
 import socket
 from collections.abc import Callable
@@ -13,7 +14,6 @@ from stages.backbone import checkpoint
 from stages.shared.networks.families.applications import unnumbered
 from stages.shared.networks.families.normalised import plain_layers
 from stages.shared.networks.families.table import NETWORKS, Application, Package
-from stages.shared.runtime.digests import digest
 from stages.shared.runtime.errors import UserError
 
 STALLED_AFTER_SECONDS = 30
@@ -59,7 +59,8 @@ def installed(package: Package, key: str) -> Path:
     """
     try:
         path = Path(str(distribution(package.name).locate_file(package.file)))
-        found = digest(path)
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
     except (PackageNotFoundError, FileNotFoundError):
         raise UserError(
             f"the weights are in the package {package.name}, which is not installed; install it "

@@ -1,6 +1,5 @@
 """Activations in 255 steps, and the files of a shard of them (see `formats.features`)."""
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from numpy.lib import format as npy
 
 from stages.shared.formats.features import file_name, tap_bytes
 from stages.shared.networks.devices import Answer, Compiled
+from stages.shared.runtime.digests import Digest
 
 STEPS = 255
 # Batches that may wait to be written.
@@ -123,7 +123,7 @@ class ShardWriter:
             self._wait()
 
     def close(self) -> dict[str, str]:
-        """Finish the files; SHA-256 of each, by name.
+        """Finish the files; the digest of each, by name.
 
         Raises:
             OSError: a file can't be written.
@@ -155,7 +155,7 @@ class _File:
     """A file that is written by a thread of its own, and hashed on the way."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.file, self.digest = file, hashlib.sha256()
+        self.file, self.digest = file, Digest()
         self.thread = ThreadPoolExecutor(1)
 
     def append(self, tensor: Any, size: int) -> "Future[None]":

@@ -70,7 +70,7 @@ class ComputedShard(Part):
         moments: of each tap, if it is of the training split.
     """
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[5] = 5
     moments: dict[str, Moments]
 
 

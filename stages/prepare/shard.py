@@ -1,6 +1,5 @@
 """A shard of records, made from examples and from nothing else."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -39,7 +38,7 @@ class PreparedShard(Part):
         left_out: the examples that could not be used.
     """
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[5] = 5
     split: str
     records: dict[str, int]
     pixels: list[int]
@@ -152,7 +151,7 @@ def _prepared(
         name=example.name,
         split=split,
         size=mask.shape,
-        digest=hashlib.blake2b(np.ascontiguousarray(fitted[0]).data, digest_size=16).hexdigest(),
+        digest=digests.digest_of(np.ascontiguousarray(fitted[0]).data),
         classes=sorted(set(np.unique(fitted[1]).tolist()) - {IGNORED}),
         doubts=doubts,
     )

@@ -16,7 +16,7 @@ BEFORE, AFTER = b',\n  "digest": "', b'"\n}\n'
 class Manifest(BaseModel):
     """A JSON file that describes what lies beside it, and ends with a digest of itself.
 
-    The digest is the SHA-256 of the file's bytes without it, so whatever reads the same bytes finds
+    The digest is of the file's bytes without it, so whatever reads the same bytes finds
     them whole.
 
     Attributes:
@@ -62,7 +62,7 @@ class Part(Manifest):
     """A finished part of an output.
 
     Attributes:
-        files: SHA-256 of each, by its path in the output.
+        files: digest of each, by its path in the output.
     """
 
     files: dict[str, str]

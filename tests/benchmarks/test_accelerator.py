@@ -79,7 +79,10 @@ def test_rates_and_seconds_are_shown(tmp_path: Path):
 
 @pytest.mark.campaign
 @pytest.mark.skipif(not CAMPAIGN, reason="it takes minutes")
-def test_the_stages_run_on_what_is_drawn(tmp_path: Path):
+def test_the_stages_run_on_what_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    narrow = accelerator.params()
+    narrow["backbones"]["vgg19"]["width"] = 1 / 16
+    monkeypatch.setattr(accelerator, "params", lambda: narrow)
     *_, found = accelerator.run(tmp_path / "run", 0.002, "float32")
     assert list(found["seconds"])[-1] == "compare"
     assert found["repeated"] == {"fcn8s": True, "mlp": True}

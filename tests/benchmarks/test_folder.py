@@ -41,6 +41,9 @@ def test_commands_and_stages_have_their_seconds():
 @pytest.mark.campaign
 @pytest.mark.skipif(not CAMPAIGN, reason="it takes minutes")
 def test_a_folder_becomes_a_result(tmp_path: Path):
-    found = folder.measure(tmp_path / "project", 40)
+    found = folder.measure(tmp_path / "project", 40, epochs=2)
+    trained = (tmp_path / f"project/reports/{name}/history.csv" for name in found["mean_iou"])
+    # Under the header, before the first epoch, and after each.
+    assert all(len(history.read_text().splitlines()) == 2 + 2 for history in trained)
     assert list(found["stages"])[-1] == "compare"
     assert set(found["mean_iou"]) == {"fcn32s", "fcn16s", "fcn8s", "mlp"}

@@ -11,7 +11,7 @@ from benchmarks import soak
 from benchmarks.soak import Bars, Cost, Point, Sample, Watched
 from tests.conftest import CAMPAIGN, ROOT
 
-PICTURES, FILES = (3000, 400) if CAMPAIGN else (160, 24)
+PICTURES, FILES = (1200, 160) if CAMPAIGN else (160, 24)
 # Speed doubles half way through 1,000 pictures: 50 a second, then 100.
 FASTER = [Point(5, 100), Point(15, 600), Point(20, 1100)]
 # With each step of its work, a file and 16 MiB more.

@@ -43,7 +43,7 @@ class Carried(NamedTuple):
     """A file on its way to another machine.
 
     Attributes:
-        digest: SHA-256 of it.
+        digest: of it.
         content: it, or None if it lies in shared storage.
     """
 

@@ -53,7 +53,7 @@ class FeatureShard(BaseModel):
     Attributes:
         number: of the shard in its split.
         pictures: how many it holds.
-        files: SHA-256 of each file, by its name in the folder.
+        files: digest of each file, by its name in the folder.
     """
 
     number: int
@@ -76,7 +76,7 @@ class Features(Manifest):
         shards: of each split, and of `FLIPPED` if it is wanted.
     """
 
-    schema_version: Literal[5] = 5
+    schema_version: Literal[6] = 6
     records: str
     backbone_weights: str
     precision: str
@@ -140,7 +140,7 @@ class StoredArray:
 
     Args:
         path: of the file.
-        digest: SHA-256 of it.
+        digest: of it.
         shape: what it should hold, (pictures, ...).
         dtype: the same.
     """

@@ -41,13 +41,13 @@ class Summary(Manifest):
     Attributes:
         split: that it was measured on.
         records: digest of the records that it was measured on.
-        predictions: SHA-256 of the file of its predicted masks.
+        predictions: digest of the file of its predicted masks.
         cost: of a picture.
         iou: of each class, 0 to 1; None for a class that does not occur.
         history: the rows of history.csv; None for a value that was not measured or is not finite.
     """
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[5] = 5
     split: str
     records: str
     predictions: str

@@ -17,7 +17,7 @@ class Training(Manifest):
         seed: of the whole pipeline.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     train: str
     stride: int
     settings: dict[str, Any]

@@ -29,10 +29,10 @@ class BackboneConfig(Manifest):
         width: share of its channels.
         strides: of its taps, in pixels, ascending.
         origin: of its first weights: `imagenet`, `preset`, `random`, or the path of a file.
-        weights: SHA-256 of the file of weights; empty before they are written.
+        weights: digest of the file of weights; empty before they are written.
     """
 
-    schema_version: Literal[8] = 8
+    schema_version: Literal[9] = 9
     network: str
     preset: Preset | None = None
     width: float

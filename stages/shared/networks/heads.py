@@ -52,7 +52,7 @@ class HeadConfig(Manifest):
         weights: digest of its own; empty before they are written.
     """
 
-    schema_version: Literal[6] = 6
+    schema_version: Literal[7] = 7
     decoder: str = "fcn"
     width: int = 0
     context: int = 0

@@ -29,7 +29,7 @@ class Shard(BaseModel):
     Attributes:
         file: its name in data/records/.
         pictures: how many it holds; with tiles, each is one.
-        digest: SHA-256 of it.
+        digest: of it.
     """
 
     file: str
@@ -53,7 +53,7 @@ class Dataset(Manifest):
         left_out: pictures that could not be used.
     """
 
-    schema_version: Literal[4] = 4
+    schema_version: Literal[5] = 5
     source: dict[str, object]
     image_size: Size
     fit: str
@@ -89,7 +89,7 @@ class Dataset(Manifest):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that the records hold and of what it stands for."""
+        """Digest of all that the records hold and of what it stands for."""
         kept = {"image_size", "classes", "shards", "tiling", "sizes"}
         held = self.model_dump(mode="json", include=kept)
         return digest_of(json.dumps(held, sort_keys=True).encode())

@@ -61,7 +61,7 @@ class Entries(Generic[Entry]):
     Args:
         path: of the file.
         count: of its entries.
-        digest: SHA-256 of it.
+        digest: of it.
         decode: an entry's content to what it stands for; raises ValueError if it is something else.
     """
 

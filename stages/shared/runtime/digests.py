@@ -1,23 +1,33 @@
-"""SHA-256 of files: whether they are still what was written."""
+"""Digests of files: whether they are still what was written.
+
+XXH3 of 128 bits, which takes a tenth of the time of SHA-256. It finds damage, not deceit: whoever
+can change a file can change the manifest that has its digest. Weights that are downloaded or come
+with a package are held to a SHA-256.
+"""
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+import xxhash
+
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.ordered_map import ordered_map
 from stages.shared.runtime.paths import maker
 
+# Of what comes piece by piece; has `update` and `hexdigest`, as those of hashlib.
+Digest = xxhash.xxh3_128
+
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """Digest of a file's content, in hexadecimal."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, Digest).hexdigest()
 
 
-def digest_of(content: bytes) -> str:
-    """SHA-256 of some bytes, in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
+def digest_of(content: bytes | memoryview) -> str:
+    """Digest of some bytes, in hexadecimal."""
+    return Digest(content).hexdigest()
 
 
 def require_whole(digests: Mapping[Path, str]) -> None:

@@ -33,7 +33,7 @@ class Part(Protocol):
     """A description of a finished part of an output, which is kept in a file.
 
     Attributes:
-        files: SHA-256 of each file of the part, by its path in the output.
+        files: digest of each file of the part, by its path in the output.
     """
 
     @property

@@ -1,16 +1,17 @@
 """docs/formats.md: its examples, run as they stand on the tiny project, read what is there."""
 
 import csv
-import hashlib
 import json
 import re
 
 import numpy as np
 import pytest
+import xxhash
 
 from stages.shared.networks import backbones
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
+from stages.shared.runtime.digests import digest_of
 from stages.shared.runtime.paths import MODELS_DIR
 from tests.conftest import ROOT, Project
 
@@ -51,23 +52,23 @@ def test_features_are_the_backbone_s_activations_to_half_a_step(in_project: Proj
     [
         (
             "data/dataset.json",
-            4,
+            5,
             "source image_size fit tiling sizes classes pixels shards left_out",
         ),
         (
             "data/features/vgg19/features.json",
-            5,
+            6,
             "records backbone_weights precision image_size classes parameters flop taps shards",
         ),
-        ("models/vgg19/backbone.json", 8, "network preset width strides origin weights"),
+        ("models/vgg19/backbone.json", 9, "network preset width strides origin weights"),
         (
             "models/fcn8s/head.json",
-            6,
+            7,
             "decoder width context stride channels classes image_size fit tiling cut_from greys "
             "backbone frozen backbone_weights weights",
         ),
-        ("models/fcn8s/settings.json", 2, "train stride settings seed"),
-        ("data/evaluation/fcn8s/summary.json", 4, "split records predictions cost iou history"),
+        ("models/fcn8s/settings.json", 3, "train stride settings seed"),
+        ("data/evaluation/fcn8s/summary.json", 5, "split records predictions cost iou history"),
     ],
 )
 def test_json_files_hold_the_keys_that_the_page_names(
@@ -80,12 +81,14 @@ def test_json_files_hold_the_keys_that_the_page_names(
         assert f"`{key}`" in PAGE
 
 
-def test_digests_are_what_sha256sum_prints(in_project: Project):
+def test_digests_are_what_xxhsum_prints(in_project: Project):
+    # Of `printf abc | xxhsum -H2`.
+    assert digest_of(b"abc") == "06b05ab6733a618578af5f94892f3950"
     for file, digests in {
         "models/vgg19/backbone.weights.h5": "models/vgg19/backbone.json",
         "models/fcn8s/head.weights.h5": "models/fcn8s/head.json",
     }.items():
-        found = hashlib.sha256((in_project.folder / file).read_bytes()).hexdigest()
+        found = xxhash.xxh3_128_hexdigest((in_project.folder / file).read_bytes())
         assert json.loads((in_project.folder / digests).read_text())["weights"] == found
 
 
