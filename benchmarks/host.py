@@ -27,7 +27,7 @@ from stages.features.encoding import Encoded, ShardWriter
 from stages.features.shard import write_shard
 from stages.prepare.settings import DemoSource
 from stages.shared.networks import backbones
-from stages.shared.networks.devices import Answer
+from stages.shared.networks.compiled import Answer
 from stages.shared.records import shards
 from stages.shared.records.dataset import Dataset, Shard
 from stages.shared.results import cost

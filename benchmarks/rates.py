@@ -26,7 +26,7 @@ from stages.features.encoding import Encoded, encoder
 from stages.features.shard import Moments
 from stages.shared.formats.features import tap_bytes
 from stages.shared.networks import backbones, devices, heads, precision
-from stages.shared.networks.devices import in_turn
+from stages.shared.networks.compiled import in_turn
 from stages.shared.networks.families.table import NETWORKS
 from stages.shared.networks.heads import HeadConfig
 from stages.shared.networks.stored import on_stored

@@ -134,13 +134,15 @@ def nothing_to_do(workspace: Workspace) -> dict[str, float]:
 
 
 def sizes(workspace: Workspace, pictures: int) -> dict[str, Any]:
-    """Bytes of what the largest run has stored."""
+    """Bytes of what the largest run has stored; of the heads, what they add to the backbone."""
+    backbone = workspace.size("models/vgg19")
+    every = workspace.size("models/vgg19", *(f"models/{name}" for name in HEADS))
     return {
         "pictures": pictures,
         "records": workspace.size("data/records"),
         "features": workspace.size("data/features"),
-        "backbone": workspace.size("models/vgg19"),
-        "heads": workspace.size(*(f"models/{name}" for name in HEADS)),
+        "backbone": backbone,
+        "heads": every - backbone,
     }
 
 

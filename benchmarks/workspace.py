@@ -93,6 +93,7 @@ class Workspace:
         return Cost(seconds, usage.ru_maxrss * RSS_UNIT_BYTES)
 
     def size(self, *names: str) -> int:
-        """Bytes of all files in some folders."""
+        """Bytes of all files in some folders; links to the same bytes count once."""
         files = (path for name in names for path in (self.folder / name).rglob("*"))
-        return sum(path.stat().st_size for path in files if path.is_file())
+        stats = (path.stat() for path in files if path.is_file())
+        return sum({(stat.st_dev, stat.st_ino): stat.st_size for stat in stats}.values())

@@ -94,7 +94,7 @@ class Backbone(Section):
         width: share of the published number of channels, of a VGG with random weights.
         strides: of the taps that are stored, in pixels; a head reads those from its own on.
         window: side of the squares in which a preset's network sees a picture if it takes one
-            size only, in pixels.
+            size only, in pixels; a multiple of 32.
     """
 
     network: Annotated[NetworkName | PresetName, WrapValidator(_known)]

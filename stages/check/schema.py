@@ -38,8 +38,8 @@ class Params(Section):
         seed: of all random numbers: pictures of the demo, splits by fraction, initial weights,
             order of the batches, dropout, augmentation.
         precision: Keras dtype policy of the backbones; `auto`: bfloat16 or float16 where the
-            hardware is fast at it, float32 else. On a CPU, EfficientNets and MobileNets are
-            trained in float32.
+            hardware is fast at it, float32 else. On a CPU, `auto` trains EfficientNets and
+            MobileNets in float32.
         engine: where `prepare` and `features` make their shards: `local`, this machine, or `ray`, a
             cluster. The outputs are the same.
         memory: share of the GPU's memory, or without one of the machine's free memory, that a

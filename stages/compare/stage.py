@@ -4,6 +4,7 @@ data/evaluation/, data/records/ -> {curves,iou,cost}.csv, learning_curves.png, p
 """
 
 import csv
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,6 +33,8 @@ from stages.shared.settings.section import Split
 COMPARISON_DIR = REPORTS_DIR / "comparison"
 OUTS = ("curves.csv", "iou.csv", "cost.csv", "learning_curves.png", "pictures")
 PANEL_INCHES = 2.6
+# Of a row of the legend, and how many classes it has.
+LEGEND_INCHES, LEGEND_COLUMNS = 0.2, 8
 # Classes that the printed table has a column for.
 MOST_COLUMNS = 8
 # Draw a dollar sign in a name as it is.
@@ -159,7 +162,9 @@ def side_by_side(shown: Predicted, classes: list[str], opacity: float) -> Figure
         for title, mask in titled_masks(shown, len(classes)).items()
     }
     height, width = shown.image.shape[:2]
-    size = (PANEL_INCHES * len(panels), PANEL_INCHES * height / width + 0.9)
+    columns = min(len(classes), LEGEND_COLUMNS)
+    rows = math.ceil(len(classes) / columns)
+    size = (PANEL_INCHES * len(panels), PANEL_INCHES * height / width + 0.7 + LEGEND_INCHES * rows)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, len(panels))
     # Of a picture that is larger than its panel, every pixel counts.
@@ -172,7 +177,6 @@ def side_by_side(shown: Predicted, classes: list[str], opacity: float) -> Figure
         Patch(color=colour / 255, label=name)
         for colour, name in zip(colours(len(classes)), classes, strict=True)
     ]
-    columns = min(len(classes), 8)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
     figure.suptitle(shown.name, fontsize=9, color="0.4")
     return figure

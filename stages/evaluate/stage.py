@@ -25,7 +25,7 @@ from stages.shared.formats import predictions
 from stages.shared.formats.features import FeatureReader, Features, tap_bytes
 from stages.shared.formats.predictions import Cost, Summary
 from stages.shared.networks import heads, precision
-from stages.shared.networks.devices import Compiled, in_turn
+from stages.shared.networks.compiled import Compiled, in_turn
 from stages.shared.networks.stored import on_stored
 from stages.shared.records import tiles
 from stages.shared.records.dataset import Dataset
@@ -36,6 +36,7 @@ from stages.shared.results.averaged import Averaged, averages
 from stages.shared.results.scores import Scores
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import bar, counted
+from stages.shared.runtime.digests import damaged
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import EVALUATION_DIR, FEATURES_DIR, MODELS_DIR, REPORTS_DIR
 from stages.shared.settings.reading import read
@@ -214,13 +215,22 @@ def write_confusion(path: Path, confusion: np.ndarray, classes: list[str]) -> No
 
 
 def read_history(name: str) -> list[dict[str, int | float | None]]:
-    """The rows of a variant's history.csv; None for what was not measured or is not finite."""
-    with (REPORTS_DIR / name / "history.csv").open(newline="", encoding="utf-8") as file:
-        return [
-            {key: _finite(float(value)) if value else None for key, value in row.items()}
-            | {"epoch": int(row["epoch"])}
-            for row in csv.DictReader(file)
-        ]
+    """The rows of a variant's history.csv; None for what was not measured or is not finite.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = REPORTS_DIR / name / "history.csv"
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                {key: _finite(float(value)) if value else None for key, value in row.items()}
+                | {"epoch": int(row["epoch"])}
+                for row in csv.DictReader(file)
+            ]
+    except (ValueError, KeyError, TypeError) as error:
+        # Git keeps it, and may have left the marks of a conflict in it.
+        raise UserError(damaged(path, str(error))) from None
 
 
 def _finite(value: float) -> float | None:

@@ -13,7 +13,7 @@ from keras import KerasTensor, layers, ops
 from numpy.lib import format as npy
 
 from stages.shared.formats.features import file_name, tap_bytes
-from stages.shared.networks.devices import Answer, Compiled
+from stages.shared.networks.compiled import Answer, Compiled
 from stages.shared.runtime.digests import Digest
 
 STEPS = 255

@@ -15,7 +15,7 @@ from stages.shared.formats.features import FLIPPED
 from stages.shared.manifest import Part
 from stages.shared.networks import backbones, devices, precision
 from stages.shared.networks.backbones import BackboneConfig
-from stages.shared.networks.devices import Answer, in_turn
+from stages.shared.networks.compiled import Answer, in_turn
 from stages.shared.records import shards
 from stages.shared.records.dataset import Shard
 from stages.shared.runtime.errors import UserError

@@ -3,7 +3,7 @@
     data/records/*.tfrecord, models/BACKBONE/ -> data/features/BACKBONE/{*.npy, features.json}
 
 The keras.io example runs the frozen backbone in every step of every epoch of every variant. Its
-output never changes, so here it runs once per picture. One batch is in memory at a time.
+output never changes, so here it runs once per picture. A few batches are in memory at a time.
 """
 
 from collections.abc import Iterator

@@ -137,8 +137,8 @@ class Source(Section):
     """What every data source has in common.
 
     Attributes:
-        root: folder that is a dependency of `prepare`: the pictures of `folder`, the archives of
-            `tfds`. The demo does not read it.
+        root: folder that is a dependency of `prepare`: the pictures of `folder` and `annotations`,
+            the archives of `tfds`. The demo does not read it.
         image_size: (height, width) of the pictures in the records, in pixels.
         fit: how a picture is brought to this size: `stretch` changes the aspect ratio; `pad` keeps
             it, borders are ignored; `crop` keeps it and the middle of the picture; `tiles` cuts the
@@ -303,8 +303,8 @@ class FolderSource(OnDisk):
     """Pictures and masks on disk. All paths are relative to `root`.
 
     Attributes:
-        pictures: a glob pattern, `**` for any number of folders, `{a,b}` for one of several. What
-            the pattern of the masks finds too is a mask.
+        pictures: a glob pattern, `**` for any number of folders, `{a,b}` for one of several. It
+            may find all masks too; these are then no pictures.
         masks: a glob pattern. A mask belongs to the picture of the same stem: what stands for `*`
             in the file's name, without its extension.
         classes: labels or colours in the masks to class names; those with the same name are one

@@ -133,16 +133,21 @@ def state_of(files: Iterable[Path]) -> list[tuple[str, int, int]]:
 
 
 def require_pictures(shards: dict[str, list[PreparedShard]], settings: AnySource) -> None:
-    """Fail on a split of which no picture can be used.
+    """Fail on a split of which no picture can be used, or no pixel counts.
 
     Raises:
         UserError: names the split, and why its first picture can't be used.
     """
     for split in SPLITS:
+        wanted = getattr(settings.splits, split)
         if any(shard.files for shard in shards[split]):
+            if not any(any(shard.pixels) for shard in shards[split]):
+                raise UserError(
+                    f"params.yaml: dataset.splits.{split} is {wanted!r}, whose masks have ignored "
+                    "labels alone; take pictures whose masks are known"
+                )
             continue
         unusable = [left for shard in shards[split] for left in shard.left_out]
-        wanted = getattr(settings.splits, split)
         told = f"dataset.splits.{split} is {wanted!r}, which leaves no picture"
         if unusable:
             name, reason = unusable[0].name, unusable[0].reason

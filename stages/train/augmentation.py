@@ -11,7 +11,7 @@ import math
 import keras
 from keras import KerasTensor, layers, ops
 
-from stages.shared.networks import devices
+from stages.train import distribution
 from stages.train.settings import Augmentation
 
 # Share of a picture's height and width that it may be moved by.
@@ -120,7 +120,7 @@ class RandomAugmentation(layers.Layer):
     def _uniform(self, batch: int, most: float) -> KerasTensor:
         """A number between -most and most for each picture, (batch, 1)."""
         # Each of several devices draws for all, and takes its own.
-        several, number = devices.replicas(), devices.replica()
+        several, number = distribution.replicas(), distribution.replica()
         drawn = keras.random.uniform((several * batch, 1), -most, most, seed=self.seeds)
         return drawn[number * batch : (number + 1) * batch] if several > 1 else drawn
 

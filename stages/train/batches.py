@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
-from stages.shared.networks import devices
-from stages.shared.networks.devices import filled
+from stages.shared.networks.compiled import filled
 from stages.shared.records.ignore_label import IGNORED
 from stages.shared.runtime.ordered_map import ordered_map
+from stages.train import distribution
 
 Inputs = dict[str, np.ndarray] | np.ndarray
 Batch = dict[str, Any]
@@ -37,10 +37,10 @@ class Batches:
     of a resident split, `indices`. Keras reads them from one iterator for all epochs: it waits
     whenever it drops one, with few batches for as long as an epoch takes.
 
-    Where several processes train together, each takes its share of every batch. The last batch is
-    then filled up with pictures of which every pixel is ignored, so that the shares are equal; and
-    under XLA, which compiles a step for each size of a batch, so that it is as large as the others.
-    In the loss of the epoch it counts as if it were.
+    Where several processes or GPUs train together, each takes its share of every batch. A batch is
+    then filled up with pictures of which every pixel is ignored, so that the shares are equal, for
+    TensorFlow can't compute on none; and under XLA, which compiles a step for each size of a batch,
+    so that it is as large as the others. In the loss of the epoch it counts as if it were.
 
     Args:
         reader: the split.
@@ -61,7 +61,7 @@ class Batches:
         self.resident_from: int | None = None
         self.filling = 0
         # Asked here, for a thread that reads does not know of several devices.
-        self.compiled = devices.compiles()
+        self.compiled, self.gpus = distribution.compiles(), distribution.replicas()
         self.failure: Exception | None = None
         self.pictures, self.versions = len(reader) // versions, versions
         self.reader, self.batch_size, self.seed = reader, batch_size, seed
@@ -70,9 +70,10 @@ class Batches:
         """Number of batches in an epoch."""
         return math.ceil(self.pictures / self.batch_size)
 
-    def stream(self, epoch: int = 1) -> Iterator[tuple[Batch]]:
-        """The batches of this epoch, then of the next, and so on without an end."""
-        chosen = (part for number in count(epoch) for part in self.epoch(number))
+    def stream(self, epoch: int = 1, epochs: int | None = None) -> Iterator[tuple[Batch]]:
+        """The batches of this epoch, then of the next, and so on; None: without an end."""
+        numbers = count(epoch) if epochs is None else range(epoch, epoch + epochs)
+        chosen = (part for number in numbers for part in self.epoch(number))
         if self.resident_from is not None:
             # Keras knows no other iterators than generators.
             return (self.read(part) for part in chosen)
@@ -106,7 +107,7 @@ class Batches:
             raise
         inputs = keras.tree.map_structure(lambda array: filled(array, missing), inputs)
         masks = filled(masks, missing, IGNORED)
-        if devices.processes() > 1:
+        if distribution.processes() > 1:
             assert isinstance(inputs, np.ndarray), "heads are trained by one process"
             inputs, masks = share(inputs), share(masks)
         return ({"inputs": inputs, "masks": masks},)
@@ -114,8 +115,8 @@ class Batches:
     def _missing(self, pictures: int) -> int:
         """How many a batch of so many pictures is filled up with."""
         wanted = min(self.batch_size, self.pictures) if self.compiled else pictures
-        processes = devices.processes()
-        return math.ceil(wanted / processes) * processes - pictures
+        shares = distribution.processes() * self.gpus
+        return math.ceil(wanted / shares) * shares - pictures
 
 
 @contextmanager
@@ -132,4 +133,4 @@ def read_errors(*sources: Batches) -> Iterator[None]:
 
 def share(batch: np.ndarray) -> np.ndarray:
     """This process's part of a batch, (pictures, ...)."""
-    return np.split(batch, devices.processes())[devices.process()]
+    return np.split(batch, distribution.processes())[distribution.process()]

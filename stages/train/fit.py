@@ -100,6 +100,6 @@ def fit(
 
 def measured(model: Supplied, validation: Batches) -> dict[str, float]:
     """Loss and metrics of the validation split, under names that begin with `val_`."""
-    stream, steps = validation.stream(), len(validation)
+    stream, steps = validation.stream(epochs=1), len(validation)
     measures = model.evaluate(stream, steps=steps, return_dict=True, verbose=0)
     return {f"val_{name}": value for name, value in measures.items()}

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import keras
 from keras import KerasTensor, ops
 
-from stages.shared.networks import devices
 from stages.shared.records.ignore_label import IGNORED
 from stages.shared.runtime.errors import UserError
+from stages.train import distribution
 
 
 class PixelLoss(keras.losses.Loss):
@@ -64,11 +64,15 @@ class PixelLoss(keras.losses.Loss):
         pictures = ops.cast(ops.shape(logits)[0], "float32")
         # One value a picture. Keras takes their mean, and of several devices the mean of that; the
         # sums are those of the whole batch.
-        scale = devices.replicas() * pictures / ops.maximum(devices.summed(ops.sum(weights)), 1e-6)
+        scale = (
+            distribution.replicas()
+            * pictures
+            / ops.maximum(distribution.summed(ops.sum(weights)), 1e-6)
+        )
         loss = cross_entropy(logits, targets, weights) * scale
         if self.dice or self.jaccard:
             # Each device that has pictures has the whole of it.
-            share = devices.replicas() / devices.summed(ops.minimum(pictures, 1.0))
+            share = distribution.replicas() / distribution.summed(ops.minimum(pictures, 1.0))
             dice, jaccard = overlaps(truth, ops.softmax(logits, axis=1) * counted)
             loss += share * (self.dice * dice + self.jaccard * jaccard)
         return loss
@@ -88,7 +92,7 @@ def overlaps(truth: KerasTensor, chances: KerasTensor) -> tuple[KerasTensor, Ker
     """
     axes = (0, 2, 3)
     parts = ops.stack([ops.sum(x, axes) for x in (truth * chances, truth, chances)])
-    overlap, true, found = ops.unstack(devices.summed(parts), 3)
+    overlap, true, found = ops.unstack(distribution.summed(parts), 3)
     there = ops.cast(true > 0, "float32")
     dice = 1 - 2 * overlap / ops.maximum(true + found, 1)
     jaccard = 1 - overlap / ops.maximum(true + found - overlap, 1)

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import KerasTensor, ops
 
-from stages.shared.networks import devices
+from stages.train import distribution
 from stages.train.settings import Train
 
 # "Fully Convolutional Networks for Semantic Segmentation", section 4.3.
@@ -67,10 +67,10 @@ class _Summed(keras.optimizers.Optimizer):
 
     def apply(self, grads: list[KerasTensor], trainable_variables: Any = None) -> None:
         """Update the weights."""
-        share = devices.replicas()
+        share = distribution.replicas()
         # A weight that nothing reads has none.
         there = [grad for grad in grads if grad is not None]
-        found = iter(devices.summed(there))
+        found = iter(distribution.summed(there))
         summed = [None if grad is None else next(found) / share for grad in grads]
         super().apply(summed, trainable_variables)
 
@@ -113,9 +113,9 @@ def optimizer(
         "weight_decay": settings.weight_decay,
         "global_clipnorm": settings.clip_norm,
     }
-    if settings.clip_norm and devices.replicas() > 1:
+    if settings.clip_norm and distribution.replicas() > 1:
         # The gradients are summed once more after they are clipped.
-        options["global_clipnorm"] = settings.clip_norm / devices.replicas()
+        options["global_clipnorm"] = settings.clip_norm / distribution.replicas()
         sgd, adamw = SummedSGD, SummedAdamW
     else:
         sgd, adamw = SharedSGD, SharedAdamW

@@ -32,6 +32,7 @@ class Progress(keras.callbacks.Callback):
         file: of the state; it may hold that of the same training, interrupted.
         epochs: of the whole training.
         patience: epochs without a better one after which training ends; None: never.
+        kept: whether the state outlasts an interruption.
         show: is called with this whenever an epoch is kept.
 
     Attributes:
@@ -45,10 +46,12 @@ class Progress(keras.callbacks.Callback):
         file: Path,
         epochs: int,
         patience: int | None = None,
+        kept: bool = True,
         show: Callable[["Progress"], None] = lambda progress: None,
     ) -> None:
         super().__init__()
-        self.file, self.epochs, self.patience, self.show = file, epochs, patience, show
+        self.file, self.epochs, self.patience = file, epochs, patience
+        self.kept, self.show = kept, show
         self.rows: list[dict[str, float]] = []
         self.best_epoch = 0
         self.best_weights: list[np.ndarray] = []
@@ -139,7 +142,8 @@ class Progress(keras.callbacks.Callback):
 
     def _stands(self) -> None:
         self.show(self)
-        stopping.stands(f"{len(self.rows) - 1} of {self.epochs} epochs are finished and kept")
+        if self.kept:
+            stopping.stands(f"{len(self.rows) - 1} of {self.epochs} epochs are finished and kept")
 
 
 class EpochLines(keras.callbacks.Callback):

@@ -77,8 +77,8 @@ class Train(Section):
         label_smoothing: share of each pixel's target that is spread over all classes.
         dice: weight of the Dice loss, over the classes of the batch, added to the cross-entropy.
         jaccard: weight of the Jaccard loss, likewise.
-        pixels: share of the training pixels that a step's loss counts: 0.25 takes every second row
-            and column, from an offset that is drawn for each step.
+        pixels: share of the training pixels that a step's loss counts, 1 / n^2: 0.25 takes every
+            second row and column, from an offset that is drawn for each step.
         patience: epochs without a better validation mean IoU before early stopping; null: never.
     """
 

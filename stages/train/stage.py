@@ -34,7 +34,7 @@ from stages.shared.runtime.outputs import Staging
 from stages.shared.runtime.paths import DATASET_FILE, FEATURES_DIR, MODELS_DIR, REPORTS_DIR
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import DEFAULT_MEMORY, Precision, Seed, Share
-from stages.train import standardised
+from stages.train import distribution, standardised
 from stages.train.augmentation import RandomAugmentation
 from stages.train.batches import Batches
 from stages.train.fit import fit
@@ -59,12 +59,12 @@ def train(name: str) -> str:
     """
     variant = read(f"variants.{name}", Variant)
     settings = variant.training(read("train", Train))
-    if variant.train == "head" and devices.processes() > 1:
+    if variant.train == "head" and distribution.processes() > 1:
         raise UserError(
-            f"{devices.PROCESSES} is {devices.processes()}, but {name} has train: head, which "
-            "one process trains; unset it"
+            f"{distribution.PROCESSES} is {distribution.processes()}, but {name} has train: head, "
+            "which one process trains; unset it"
         )
-    devices.join()
+    distribution.join()
     keras.utils.set_random_seed(read("seed", Seed))
     progress = TRAININGS[variant.train](name, variant, settings)
     epochs, best = len(progress.rows) - 1, progress.best_epoch
@@ -115,7 +115,7 @@ def train_network(name: str, variant: Variant, settings: Train) -> Progress:
     features, dataset = Features.load(variant.backbone), Dataset.load()
     config, statistics = head_config(variant, features)
     parents_backbone, policy = backbones.load_config(backbone_of_parent(variant)), dtype(variant)
-    with devices.together():
+    with distribution.scope():
         if variant.parent == variant.backbone:
             features.require_backbone(parents_backbone.weights, backbone_of_parent(variant))
         backbone = backbones.load(backbone_of_parent(variant), policy)
@@ -173,7 +173,7 @@ def dtype(variant: Variant) -> str:
 def memory() -> float:
     """Bytes that a training may fill with its splits."""
     # Processes that train together take shares of each batch, which they read.
-    share = read("memory", Share, default=DEFAULT_MEMORY) if devices.processes() == 1 else 0.0
+    share = read("memory", Share, default=DEFAULT_MEMORY) if distribution.processes() == 1 else 0.0
     return share * devices.memory()
 
 
@@ -210,7 +210,8 @@ def shown_progress(name: str, settings: Train, staging: Staging) -> Progress:
         staging.show(history, progress.write_history)
         staging.show(summary, progress.write_summary)
 
-    return Progress(staging.state(STATE_FILE), settings.epochs, settings.patience, show)
+    state, alone = staging.state(STATE_FILE), distribution.processes() == 1
+    return Progress(state, settings.epochs, settings.patience, kept=alone, show=show)
 
 
 def reports(name: str) -> tuple[Path, Path]:
@@ -241,7 +242,7 @@ def writing(
     need = COPIES[settings.optimizer] * backbones.weight_bytes(model)
     outs = (MODELS_DIR / name, *reports(name))
     # Processes that train together start together, so none resumes from its own state.
-    kept = made_from if devices.processes() == 1 else None
+    kept = made_from if distribution.processes() == 1 else None
     return outputs.writing(*outs, made_from=kept, need=need)
 
 

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras import KerasTensor, layers, ops
 
-from stages.shared.networks import devices
 from stages.shared.records.ignore_label import IGNORED
+from stages.train import distribution
 from stages.train.batches import Batches
 from stages.train.sampling import Sampled
 
@@ -99,7 +99,7 @@ class Supplied(keras.Model):
     def jit_compile(self) -> bool:
         """Whether XLA compiles the steps: Keras leaves it out wherever TF_DETERMINISTIC_OPS is
         set."""
-        return devices.compiles()
+        return distribution.compiles()
 
     @jit_compile.setter
     def jit_compile(self, value: bool) -> None:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from commands.predict.segmenter import Segmenter, Views
 from stages.compare import stage as compare
@@ -14,6 +15,7 @@ from stages.shared.networks import heads
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
 from stages.shared.results import scores
+from stages.shared.runtime.errors import UserError
 from tests.conftest import Project
 
 
@@ -72,3 +74,12 @@ def test_a_validation_loss_that_is_not_finite_leaves_the_summary_readable(in_pro
     lines = Path("reports/comparison/curves.csv").read_text().splitlines()
     curves = list(csv.DictReader(lines))
     assert [row["val_loss"] for row in curves if row["variant"] == "fcn8s"][1:] == ["", ""]
+
+
+def test_a_history_with_the_marks_of_a_conflict_is_named(in_project: Project):
+    path = Path("reports/fcn8s/history.csv")
+    header, *rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([header, "<<<<<<< HEAD\n", *rows]))
+    message = r"reports/fcn8s/history\.csv is damaged: .*`dvc repro .* train@fcn8s`"
+    with pytest.raises(UserError, match=message):
+        evaluate.evaluate("fcn8s")

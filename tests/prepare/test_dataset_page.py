@@ -182,6 +182,15 @@ def test_a_split_that_stays_empty_is_named(root: Path, monkeypatch):
         prepare(root, monkeypatch, splits=fractions)
 
 
+def test_a_split_whose_masks_are_all_ignored_is_named(root: Path, monkeypatch):
+    for mask in (root / "masks/test").glob("*.png"):
+        Image.fromarray(np.full((40, 40), 255, np.uint8)).save(mask)
+    with pytest.raises(
+        UserError, match=r"splits\.test is .*, whose masks have ignored labels alone"
+    ):
+        prepare(root, monkeypatch, ignore=[255])
+
+
 def test_the_padding_of_a_picture_counts_nowhere(root: Path, monkeypatch):
     image, mask = picture(20, (40, 20))
     mask[:, 10:] = 1

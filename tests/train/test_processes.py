@@ -8,7 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from stages.shared.networks import devices
+from stages.shared.runtime.errors import UserError
+from stages.train import distribution
 from tests.conftest import Project, free_port
 
 NAME = "fcn8s-finetuned"
@@ -33,8 +34,8 @@ def together(number: int, port: int) -> dict[str, str]:
     return {
         **JAX,
         "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
-        devices.PROCESSES: "2",
-        devices.PROCESS: str(number),
+        distribution.PROCESSES: "2",
+        distribution.PROCESS: str(number),
     }
 
 
@@ -87,8 +88,25 @@ def test_what_several_processes_can_t_train_is_said(
 ):
     if backend == "jax":
         pytest.importorskip("jax")
-    alone = {"KERAS_BACKEND": backend, devices.PROCESSES: "2", devices.PROCESS: "0"}
+    alone = {"KERAS_BACKEND": backend, distribution.PROCESSES: "2", distribution.PROCESS: "0"}
     done = checkouts[0].run("python", "-m", "stages.train", name, check=False, **alone)
     assert done.returncode == 1
-    assert f"error: {devices.PROCESSES} is 2" in done.stderr
+    assert f"error: {distribution.PROCESSES} is 2" in done.stderr
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "process", "message"),
+    [
+        ("two", "0", f"{distribution.PROCESSES} is 'two'; it should be a number"),
+        ("", "0", f"{distribution.PROCESSES} is ''; it should be a number"),
+        ("2", "2", f"{distribution.PROCESS} is 2 and {distribution.PROCESSES} 2; the first"),
+    ],
+)
+def test_a_process_that_is_none_of_them_is_said(
+    number: str, process: str, message: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(distribution.PROCESSES, number)
+    monkeypatch.setenv(distribution.PROCESS, process)
+    with pytest.raises(UserError, match=message):
+        distribution.join()

@@ -289,14 +289,16 @@ from stages.shared.networks import backbones, heads
 from stages.shared.networks.families.table import NETWORKS
 from stages.shared.networks.families.vgg import vgg
 from stages.train import standardised
+from stages.train.augmentation import RandomAugmentation
 from stages.train.losses import PixelLoss
+from stages.train.settings import Augmentation
 from tests.train.test_training import Pixels, settings, train
 
 folder = Path(sys.argv[1])
 
-def trained(scope, options, loss, memory=0.0):
+def trained(scope, options, loss, memory=0.0, count=11, augment=None):
     keras.utils.set_random_seed(0)
-    pictures = Pixels(11, bright=200.0)
+    pictures = Pixels(count, bright=200.0)
     # Half of them count in a few pixels alone.
     pictures.masks[2:5, 1:] = 255
     # Building VGG19 takes longer than training it.
@@ -316,7 +318,7 @@ def trained(scope, options, loss, memory=0.0):
             for tap, n in channels.items()})
         start = network.get_weights()
         wanted = settings(**{"learning_rate": 0.01, "batch_size": 4, "epochs": 2} | options)
-        rows = train(network, folder, wanted, PixelLoss(3, **loss), pictures, memory=memory)
+        rows = train(network, folder, wanted, PixelLoss(3, **loss), pictures, augment, memory)
     network.set_weights(network.last)
     return rows, start, network.get_weights()
 
@@ -327,6 +329,10 @@ for options, loss in json.loads(sys.argv[2]):
     moved = max(float(np.abs(a - b).max()) for a, b in zip(start, weights))
     apart = max(float(np.abs(a - b).max()) for a, b in zip(weights, mirrored))
     print(json.dumps([one[-1], two[-1], moved, apart]))
+# Of the last batch, one picture, a device has none.
+augment = RandomAugmentation(Augmentation(flip=True, scale=0.2, rotation=10, colour=0.2), seed=1)
+rows, start, weights = trained(devices.scope(), {}, {}, 1e9, 9, augment)
+print(json.dumps({"lone": rows[-1], "moved": float(np.abs(start[0] - weights[0]).max())}))
 """
 # Settings of the training, and of the loss.
 SHARED_BATCHES = [
@@ -338,17 +344,23 @@ SHARED_BATCHES = [
 ]
 
 
-def test_two_devices_train_a_network_as_one_does(tmp_path: Path):
-    """What `devices.all_gpus` does on two GPUs, on two logical CPU devices."""
+@pytest.fixture(scope="module")
+def on_two_devices(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What `distribution.all_gpus` does on two GPUs, on two logical CPU devices."""
+    folder = str(tmp_path_factory.mktemp("devices"))
     done = subprocess.run(
-        [sys.executable, "-c", TWO_DEVICES, str(tmp_path), json.dumps(SHARED_BATCHES)],
+        [sys.executable, "-c", TWO_DEVICES, folder, json.dumps(SHARED_BATCHES)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    trainings = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[{")]
+    return done.stdout
+
+
+def test_two_devices_train_a_network_as_one_does(on_two_devices: str):
+    trainings = [json.loads(line) for line in on_two_devices.splitlines() if line.startswith("[{")]
     assert len(trainings) == len(SHARED_BATCHES)
     for one, two, moved, apart in trainings:
         assert moved > 1e-3
@@ -358,3 +370,9 @@ def test_two_devices_train_a_network_as_one_does(tmp_path: Path):
             # unevenly.
             near = {"abs": 0.3} if key == "loss" else {"abs": 1e-4}
             assert two[key] == pytest.approx(one[key], **near)
+
+
+def test_a_device_without_a_picture_of_the_last_batch_trains_on(on_two_devices: str):
+    (found,) = (json.loads(line) for line in on_two_devices.splitlines() if '{"lone"' in line)
+    assert found["moved"] > 1e-3
+    assert np.isfinite(list(found["lone"].values())).all()

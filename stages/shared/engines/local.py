@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Event
 from typing import NamedTuple
@@ -103,7 +104,11 @@ def in_process(
             while not receiver.poll(STOPPED_WITHIN_SECONDS):
                 if stopped.is_set():
                     raise InterruptedError
-            told = receiver.recv()
+            try:
+                told = receiver.recv()
+            except (EOFError, OSError):
+                # OSError: it has died within a message.
+                raise died(task.name, process) from None
             if isinstance(told, int):
                 tick(told)
             elif isinstance(told, BaseException):
@@ -111,17 +116,20 @@ def in_process(
             else:
                 part: AnyPart = told
                 return part
-    except EOFError:
-        process.join()
-        killed = "; if memory ran out, use fewer cores: taskset -c 0-3 dvc repro"
-        raise UserError(
-            f"the process that made the shard {task.name} ended with the exit code "
-            f"{process.exitcode}{killed if process.exitcode == -signal.SIGKILL else ''}"
-        ) from None
     finally:
         process.terminate()
         process.join()
         receiver.close()
+
+
+def died(shard: str, process: BaseProcess) -> UserError:
+    """What to say of a process that has died while it made a shard."""
+    process.join()
+    killed = "; if memory ran out, use fewer cores: taskset -c 0-3 dvc repro"
+    return UserError(
+        f"the process that made the shard {shard} ended with the exit code "
+        f"{process.exitcode}{killed if process.exitcode == -signal.SIGKILL else ''}"
+    )
 
 
 def send(make: Make[AnyPart], cwd: Path, threads: int, folder: Path, sender: Connection) -> None:

@@ -170,7 +170,7 @@ class RayEngine:
 def work(
     make: Callable[[Path, Tick], AnyPart],
     storage: Storage,
-    versions: list[str],
+    versions: packages.Versions,
     reads: Mapping[Path, Carried],
     shared_paths: list[Path],
     *shared: Carried,

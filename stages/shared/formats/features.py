@@ -16,6 +16,7 @@ from the files as they are asked for.
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Literal, Self
 
 import numpy as np
@@ -148,6 +149,8 @@ class StoredArray:
     def __init__(self, path: Path, digest: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.path, self.digest, self.shape, self.dtype = path, digest, shape, dtype
         self.row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+        # Of several threads, one checks the file.
+        self._lock = Lock()
 
     def read(self, row: int, out: np.ndarray) -> None:
         """Read one picture's entry into `out`, which has its shape and dtype.
@@ -155,7 +158,8 @@ class StoredArray:
         Raises:
             UserError: the file is damaged.
         """
-        start = self._start
+        with self._lock:
+            start = self._start
         with self.path.open("rb", buffering=0) as file:
             file.seek(start + row * self.row_bytes)
             file.readinto(out.data)

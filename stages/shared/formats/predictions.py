@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from pydantic import BaseModel
 
 from stages.shared.manifest import Manifest
@@ -109,6 +110,7 @@ def decode(content: bytes) -> np.ndarray:
         ValueError: it is no PNG.
     """
     try:
-        return np.asarray(Image.open(io.BytesIO(content), formats=["PNG"]))
+        # `Image.open` refuses the size that a picture of tiles may have.
+        return np.asarray(PngImageFile(io.BytesIO(content)))
     except (OSError, SyntaxError) as error:
         raise ValueError(str(error)) from None

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stages.shared.runtime.errors import UserError
+
 ENVIRONMENT = {
     "TF_DETERMINISTIC_OPS": "1",
     # By default TensorFlow takes oneDNN on processors with AVX-512 alone; with AVX2 it halves the
@@ -30,6 +32,9 @@ def configure() -> None:
     """Import Keras; to be called before anything else does.
 
     A variable of the environment that is set already stays as it is.
+
+    Raises:
+        UserError: the backend that KERAS_BACKEND names is not installed, or is none.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -37,8 +42,17 @@ def configure() -> None:
     # Keras imports pyplot, which takes a second, for plots that no stage makes; None stands for
     # "not installed". Gradio imports it later, and needs it.
     pyplot = sys.modules.setdefault("matplotlib.pyplot", None)  # type: ignore[arg-type]
-    with quiet():
-        import keras  # noqa: F401
+    try:
+        with quiet():
+            import keras  # noqa: F401
+    except (ImportError, ValueError) as error:
+        wanted = os.environ.get("KERAS_BACKEND")
+        if wanted is None:
+            raise
+        raise UserError(
+            f"KERAS_BACKEND is {wanted!r}, and Keras can't be imported: {error}; unset it, or "
+            "install the backend (pip install -c constraints.txt -r extras/jax.txt)"
+        ) from None
     if pyplot is None:
         del sys.modules["matplotlib.pyplot"]
 

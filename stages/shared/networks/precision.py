@@ -15,7 +15,7 @@ def policy(precision: str, trains_depthwise: bool = False) -> str:
     Args:
         precision: a policy's name, which is taken as it is, or `auto`: bfloat16 where the hardware
             has it (a GPU of compute capability 8 or more; a CPU with AMX-BF16 or AVX512-BF16),
-            float16 on an older GPU, float32 else.
+            float16 on an older GPU, float32 else, and on a GPU that no driver of NVIDIA's knows.
         trains_depthwise: whether a network of depthwise convolutions is trained, whose gradients
             take 1.1 to 1.9 times as long in bfloat16 on a CPU: `auto` is float32 there.
     """
@@ -28,7 +28,10 @@ def policy(precision: str, trains_depthwise: bool = False) -> str:
 def automatic(trains_depthwise: bool) -> str:
     """The policy that the hardware runs best."""
     if devices.gpus():
-        fast = devices.lowest("compute_cap") >= BFLOAT16_COMPUTE_CAPABILITY
+        capability = devices.lowest("compute_cap")
+        if capability is None:
+            return "float32"
+        fast = capability >= BFLOAT16_COMPUTE_CAPABILITY
         return "mixed_bfloat16" if fast else "mixed_float16"
     fast = bool(BFLOAT16_CPU_FLAGS & cpu_flags())
     return "mixed_bfloat16" if fast and not trains_depthwise else "float32"

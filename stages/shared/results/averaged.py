@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from stages.shared.formats.pictures import resize_picture
+from stages.shared.networks.compiled import Compiled
 
 # The smallest probability that a mean is taken for, so that its logarithm is finite.
 SMALLEST = 1e-7
@@ -31,7 +32,8 @@ class Averaged:
     def __init__(
         self, network: keras.Model, classes: int, flip: bool, scales: Sequence[float]
     ) -> None:
-        self.network, self.classes, self.flip, self.scales = network, classes, flip, scales
+        self.predict, self.classes = Compiled(network), classes
+        self.flip, self.scales = flip, scales
 
     def predict_on_batch(self, pictures: np.ndarray) -> np.ndarray:
         """Logits, of the network's shape: logarithms of the mean probabilities.
@@ -50,7 +52,7 @@ class Averaged:
             if size != (height, width):
                 seen = np.stack([resize_picture(picture, size) for picture in pictures])
             for step in (1, -1) if self.flip else (1,):
-                logits = self.network.predict_on_batch(seen[:, :, ::step])[:, :, ::step]
+                logits = self.predict(seen[:, :, ::step]).arrays()[:, :, ::step]
                 if size != (height, width):
                     logits = resized(logits, (height, width))
                 total = total + probabilities(logits, self.classes)

@@ -1,5 +1,7 @@
 """Class colours, masks laid over pictures, and figures as files."""
 
+import math
+from colorsys import hsv_to_rgb
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,9 @@ from stages.shared.records.ignore_label import IGNORED
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette for colour-blind readers; more classes repeat it in darker shades.
+# Okabe and Ito's palette for colour-blind readers; more classes, up to so many, repeat it in darker
+# shades.
+MOST_IN_PALETTE = 21
 PALETTE = np.array(
     [
         (0, 114, 178),
@@ -24,9 +28,19 @@ PALETTE = np.array(
     np.uint8,
 )
 
+# Beyond, even hues in these tones, (saturation, value).
+TONES = ((0.95, 0.95), (0.55, 0.7), (0.95, 0.5), (0.4, 1.0), (1.0, 0.75))
+GOLDEN = 0.618034
+
 
 def colours(classes: int) -> np.ndarray:
-    """A colour for each class, uint8 (classes, 3)."""
+    """A colour for each class, uint8 (classes, 3); none twice."""
+    if classes > MOST_IN_PALETTE:
+        count = math.ceil(classes / len(TONES))
+        # In an order in which neighbours are far apart.
+        hues = np.argsort(np.arange(count) * GOLDEN % 1) / count
+        every = [hsv_to_rgb(hue, *tone) for hue in hues for tone in TONES]
+        return (255 * np.array(every[:classes])).round().astype(np.uint8)
     rounds, entries = np.divmod(np.arange(classes), len(PALETTE))
     return (PALETTE[entries] * (0.6**rounds)[:, None]).astype(np.uint8)
 

@@ -31,7 +31,11 @@ def versions() -> Versions:
 
 def noted() -> dict[str, Versions]:
     """The versions that each stage last ran under, by stage."""
-    return json.loads(PACKAGES_FILE.read_text()) if PACKAGES_FILE.exists() else {}
+    try:
+        return json.loads(PACKAGES_FILE.read_text())
+    except (FileNotFoundError, ValueError):
+        # Git may have left the marks of a conflict in it.
+        return {}
 
 
 def note(stage: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 OUTPUT_FOLDERS = ("data", "models", "reports")
 # In which DVC notes what they were made from.
 LOCK_FILE = Path("dvc.lock")
+PARAMS_FILE = Path("params.yaml")
 
 RECORDS_DIR = Path("data/records")
 DATASET_FILE = Path("data/dataset.json")
@@ -30,6 +31,6 @@ def maker(path: Path) -> str:
             return f"evaluate@{variant}"
         case ("models", backbone, "backbone.json" | "backbone.weights.h5"):
             return f"backbone@{backbone}"
-        case ("models", variant, *_):
+        case ("models", variant, *_) | ("reports", variant, "history.csv"):
             return f"train@{variant}"
     return "STAGE"

@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 
 from stages.shared.runtime import seconds
+from stages.shared.runtime.paths import PARAMS_FILE
 
-PIPELINE_FILE, PARAMS_FILE = Path("dvc.yaml"), Path("params.yaml")
+PIPELINE_FILE = Path("dvc.yaml")
 
 
 def told(stage: str) -> str:
@@ -18,9 +19,11 @@ def told(stage: str) -> str:
 
     The time is known if each of them, or one of the same kind, has run before.
     """
+    if not stage:
+        return ""
     try:
         every = names(*(yaml.safe_load(file.read_text()) for file in (PIPELINE_FILE, PARAMS_FILE)))
-    except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError):
         # The stage `check` says what is wrong with params.yaml.
         return ""
     if stage not in every:

@@ -18,5 +18,7 @@ def note(stage: str, seconds: float) -> None:
 
 def noted(stage: str) -> float | None:
     """How long a stage took, in seconds, if that is known."""
-    path = SECONDS_DIR / f"{stage}.json"
-    return json.loads(path.read_text())["seconds"] if path.exists() else None
+    try:
+        return json.loads((SECONDS_DIR / f"{stage}.json").read_text())["seconds"]
+    except (FileNotFoundError, ValueError):
+        return None

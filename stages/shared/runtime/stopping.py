@@ -99,5 +99,6 @@ def _act(number: int, frame: FrameType | None) -> None:
 def _tell(text: str) -> None:
     """Send the watching process the message that it prints if it ends this process."""
     for writer in _watchers:
-        with suppress(BlockingIOError):
+        # It may have been killed, or its pipe may be full.
+        with suppress(OSError):
             os.write(writer, f"{text}\n".encode())

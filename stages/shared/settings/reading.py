@@ -1,4 +1,5 @@
-"""Reading params.yaml. A stage reads the keys that dvc.yaml declares for it, and no other."""
+"""Reading params.yaml. Of the keys that decide what a stage writes, it reads those that dvc.yaml
+declares for it, and no other."""
 
 import re
 from pathlib import Path
@@ -7,10 +8,10 @@ from typing import Any, TypeVar, overload
 import yaml
 
 from stages.shared.runtime.errors import UserError
+from stages.shared.runtime.paths import PARAMS_FILE
 from stages.shared.settings.mistakes import validate
 from stages.shared.settings.section import Section
 
-PARAMS_FILE = Path("params.yaml")
 # In the flow of a mapping, without quotes.
 BARE_COLOUR = re.compile(r"[{,]\s*#[0-9a-fA-F]{6}")
 
@@ -72,7 +73,7 @@ def load(path: Path = PARAMS_FILE) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=OnceLoader)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; copy one from profiles/") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         problem = " ".join(str(error).split())
         bare_colour = BARE_COLOUR.search(problem)
         hint = "; a colour needs quotes, because # begins a comment" if bare_colour else ""

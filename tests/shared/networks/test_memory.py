@@ -9,6 +9,10 @@ import pytest
 
 from stages.shared.networks import devices
 
+# Of a container's memory, what each kind of page takes.
+NO_FILES = {"memory.stat": "anon 1500\ninactive_file 0\nactive_file 0\n"}
+CACHED = {"memory.stat": "anon 500\nfile 1200\ninactive_file 900\nactive_file 300\n"}
+
 
 @pytest.mark.parametrize(("free", "expected"), [(128, 15), (20, 10)])
 def test_of_several_gpus_the_smallest_counts_and_half_of_the_machine_s_memory(
@@ -23,15 +27,26 @@ def test_of_several_gpus_the_smallest_counts_and_half_of_the_machine_s_memory(
     assert devices.memory() == expected * 2**30
 
 
+def test_a_container_s_limit_holds_with_a_gpu_too(tmp_path: Path, monkeypatch):
+    for name, content in {"memory.max": "6000\n", "memory.current": "2000\n", **NO_FILES}.items():
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr(devices, "gpus", lambda: ["gpu:0"])
+    monkeypatch.setattr(devices, "CONTAINER", tmp_path)
+    # Without a driver of NVIDIA's, nobody says how much the GPU has.
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert devices.memory() == 2000
+
+
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ({"memory.max": "5000\n", "memory.current": "2000\n"}, 3000),
-        ({"memory.max": "1000\n", "memory.current": "2000\n"}, 0),
-        ({"memory.max": "max\n", "memory.current": "2000\n"}, None),
+        ({"memory.max": "5000\n", "memory.current": "2000\n", **NO_FILES}, 3000),
+        ({"memory.max": "5000\n", "memory.current": "2000\n", **CACHED}, 4200),
+        ({"memory.max": "1000\n", "memory.current": "2000\n", **NO_FILES}, 0),
+        ({"memory.max": "max\n", "memory.current": "2000\n", **NO_FILES}, None),
         ({}, None),
     ],
-    ids=["a limit", "beyond the limit", "no limit", "no container"],
+    ids=["a limit", "files are cached", "beyond the limit", "no limit", "no container"],
 )
 def test_without_a_gpu_it_is_what_the_machine_or_the_container_has_free(
     files: dict[str, str], expected: int | None, tmp_path: Path, monkeypatch

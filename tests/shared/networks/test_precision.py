@@ -39,10 +39,10 @@ def test_another_cpu_computes_in_float32(on_a_cpu, tmp_path: Path, monkeypatch):
         ("echo 8.0", "mixed_bfloat16"),
         ("echo 8.6; echo 7.5", "mixed_float16"),
         ("echo 7.0", "mixed_float16"),
-        ("exit 9", "mixed_float16"),
+        ("exit 9", "float32"),
     ],
 )
-def test_a_gpu_uses_bfloat16_from_compute_capability_8_on(
+def test_a_gpu_uses_bfloat16_from_compute_capability_8_on_and_float32_if_nobody_knows_it(
     answer: str, expected: str, tmp_path: Path, monkeypatch
 ):
     driver = tmp_path / "nvidia-smi"

@@ -28,8 +28,11 @@ def test_colours_are_mixed_with_grey(opacity: float, image: np.ndarray):
     np.testing.assert_allclose(shown[0], grey[0], atol=1.01)
 
 
-def test_every_class_has_a_colour_of_its_own():
-    assert len(np.unique(colours(21), axis=0)) == 21
+@pytest.mark.parametrize("classes", [1, 21, 22, 150, 255])
+def test_every_class_has_a_colour_of_its_own(classes: int):
+    found = colours(classes).astype(int)
+    apart = np.abs(found[:, None] - found).sum(-1) + 1000 * np.eye(classes, dtype=int)
+    assert apart.min() > 6
 
 
 def test_predictions_have_no_colour_where_the_truth_is_ignored(image: np.ndarray):

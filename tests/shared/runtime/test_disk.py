@@ -15,7 +15,7 @@ from PIL import Image
 
 from stages.features import stage as features
 from stages.features.encoding import ShardWriter
-from stages.shared.networks.devices import Compiled
+from stages.shared.networks.compiled import Compiled
 from stages.shared.runtime import outputs
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import FEATURES_DIR

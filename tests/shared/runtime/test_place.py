@@ -38,6 +38,17 @@ def test_a_stage_is_counted_among_all(folder: Path):
     assert place.told("train@another") == ""
 
 
+def test_nothing_is_said_of_a_pipeline_that_cannot_be_read(folder: Path):
+    Path("params.yaml").write_bytes("name: Gr\u00fcn".encode("latin-1"))
+    assert place.told("train@coarse") == ""
+
+
+def test_a_time_that_cannot_be_read_is_not_known(folder: Path):
+    seconds.note("compare", 8)
+    Path("reports/seconds/compare.json").write_text("<<<<<<< HEAD")
+    assert place.told("export@fine") == "stage 5 of 6"
+
+
 def test_what_follows_takes_what_it_took_or_what_others_of_its_kind_did(folder: Path):
     for stage, took in {"check": 1, "train@coarse": 20, "train@fine": 40, "compare": 8}.items():
         seconds.note(stage, took)
