@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 from contextlib import suppress
@@ -17,8 +18,9 @@ def run(*command: str, cwd: Path | None = None) -> None:
     """Run a program and show its output; Ctrl-C ends it, and what it has started.
 
     Raises:
-        UserError: it failed.
+        UserError: it failed, or is not in PATH.
     """
+    require(command[0])
     # In a session of its own: Ctrl-C reaches it through this process, and as often as it takes.
     with subprocess.Popen(command, cwd=cwd, start_new_session=True) as process:
         try:
@@ -27,6 +29,19 @@ def run(*command: str, cwd: Path | None = None) -> None:
             end(process)
     if code:
         raise UserError(f"`{shlex.join(command)}` failed; see above")
+
+
+def require(program: str) -> None:
+    """Fail on a program that is not in PATH.
+
+    Raises:
+        UserError: names it.
+    """
+    if shutil.which(program) is None:
+        environment = ", or activate the environment: . .venv/bin/activate"
+        raise UserError(
+            f"{program} is not in PATH; install it{environment if program == 'dvc' else ''}"
+        )
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

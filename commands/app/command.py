@@ -27,6 +27,7 @@ from stages.shared.results.overlay import hex_colours, overlay
 from stages.shared.results.pages import render
 from stages.shared.results.variants import variant_names
 from stages.shared.runtime.console import figures
+from stages.shared.runtime.digests import marks_of_conflicts
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import REPORTS_DIR
 
@@ -109,7 +110,8 @@ def measured(variants: Iterable[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, Any]] = {}
     for variant in variants:
         path = REPORTS_DIR / variant / "metrics.json"
-        found[variant] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        with marks_of_conflicts(path):
+            found[variant] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return {
         title: {v: show(m[key]) if key in m else "-" for v, m in found.items()}
         for key, (title, show) in FACTS.items()
@@ -201,6 +203,9 @@ def serve(made: gr.Blocks, port: int, max_megabytes: int) -> None:
     Raises:
         UserError: the port is taken, or is none.
     """
+    # Gradio asks itself whether it runs, which a proxy can't.
+    for variable in ("no_proxy", "NO_PROXY"):
+        os.environ[variable] = ",".join(filter(None, (os.environ.get(variable), ADDRESS)))
     try:
         made.launch(
             server_name=ADDRESS,

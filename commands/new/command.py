@@ -10,7 +10,6 @@ found and what it took for granted.
 import argparse
 import shutil
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from commands.new import annotations, contents, params
 from commands.new.classes import Classes, classes
 from commands.new.layout import Group, Layout, by_extension, layout, shown
 from commands.new.splitting import Splitting, splitting
-from commands.programs import run
+from commands.programs import require, run
 from stages.prepare.settings import FEW, AnySource, FolderSource
 from stages.prepare.sources import SOURCES, folder
 from stages.prepare.sources.files.patterns import matched
@@ -86,7 +85,7 @@ def pictures_of_splits(dataset: dict[str, Any]) -> dict[str, int]:
     settings = validate(AnySource, dataset, ("dataset",), PARAMS_FILE)
     if isinstance(settings, FolderSource):
         _, parts = folder.found(settings, seed=0)
-        return {split: len(pairs) for split, pairs in parts.items()}
+        return {split: sum(p.mask is not None for p in pairs) for split, pairs in parts.items()}
     examples = SOURCES[settings.source].examples(settings, seed=0)
     return {split: len(part) for split, part in examples.items()}
 
@@ -120,6 +119,7 @@ def require_committed() -> None:
     """
     # Each run of a stage notes the packages of the machine.
     files = *map(str, (PARAMS_FILE, LOCK_FILE, REPORTS_DIR)), f":(exclude){packages.PACKAGES_FILE}"
+    require("git")
     command = ["git", "status", "--porcelain", "--", *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -213,15 +213,19 @@ def chosen_patterns(root: Path, found: Layout, files: int) -> tuple[tuple[str, s
         UserError: no patterns find the pairs.
     """
     fitting: list[tuple[tuple[str, str], int]] = []
+    reason = f"no pattern finds the pictures and masks in {root}/ apart"
     for patterns in (found.patterns(), found.patterns(most_named=len(found.family))):
-        with suppress(UserError):
+        try:
             spare = sum(map(len, matched(root, *patterns))) - files
-            if spare >= 0:
-                fitting.append((patterns, spare))
-            if spare == 0:
-                break
+        except UserError as error:
+            reason = str(error)
+            continue
+        if spare >= 0:
+            fitting.append((patterns, spare))
+        if spare == 0:
+            break
     if not fitting:
-        raise UserError(f"no pattern finds the pictures and masks in {root}/ apart; {BY_HAND}")
+        raise UserError(f"{reason}; {BY_HAND}")
     return min(fitting, key=lambda trial: trial[1])
 
 

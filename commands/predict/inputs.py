@@ -10,8 +10,11 @@ import numpy as np
 from PIL import Image
 
 from commands.predict.segmenter import Segmenter
-from stages.shared.formats.pictures import BadPictureError, Size
+from stages.shared.formats.pictures import FORMATS, BadPictureError, Size
 from stages.shared.runtime.errors import UserError
+
+# Not those that Pillow tells apart and does not decode by itself.
+READ = {*FORMATS, "MPO"} - {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
 
 
 class PictureTask(NamedTuple):
@@ -64,7 +67,9 @@ def tasks(paths: Iterable[Path], out: Path, folders: Iterable[Path]) -> list[Pic
         if path.is_dir():
             if path.resolve() == own:
                 raise UserError(f"--out is {path}, the folder of your pictures; use another")
-            pictures = [p for p in _pictures(path) if not p.resolve().is_relative_to(own)]
+            pictures = list(_pictures(path))
+            if own.is_relative_to(path.resolve()):
+                pictures = [p for p in pictures if not p.resolve().is_relative_to(own)]
             if not pictures:
                 raise UserError(f"{path}/ has no picture that Pillow can read")
             found += [PictureTask(p, p.relative_to(path)) for p in pictures]
@@ -90,8 +95,8 @@ def tasks(paths: Iterable[Path], out: Path, folders: Iterable[Path]) -> list[Pic
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
-    """The files below a folder whose suffix Pillow knows, sorted, without hidden ones."""
-    known = Image.registered_extensions()
+    """The files below a folder whose suffix is that of a picture, sorted, without hidden ones."""
+    known = {end for end, kind in Image.registered_extensions().items() if kind in READ}
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.suffix.lower() in known and not hidden and not path.is_dir():

@@ -14,6 +14,8 @@ from stages.shared.results.overlay import colours, hex_colours, overlay
 # The table of all pictures, and its columns ahead of the classes'.
 TABLE = "shares.csv"
 COLUMNS = ("picture", "mask", "overlay", "width", "height")
+# A file's name may be any bytes but two.
+ANY_NAME = "surrogateescape"
 OPACITY = 0.5
 JPEG_QUALITY = 90
 
@@ -25,7 +27,7 @@ class Masks:
         self.folder, self.classes = folder, classes
         folder.mkdir(parents=True, exist_ok=True)
         write_classes(folder / "classes.csv", classes)
-        table = (folder / TABLE).open("w", newline="", encoding="utf-8")
+        table = (folder / TABLE).open("w", newline="", encoding="utf-8", errors=ANY_NAME)
         self.file = stack.enter_context(table)
         self.table = csv.writer(self.file, lineterminator="\n")
         self.table.writerow([*COLUMNS, *classes])
@@ -44,8 +46,8 @@ class Masks:
 def remove_former(out: Path) -> None:
     """Remove the table in a folder, and what it says that an earlier run has written there."""
     table = out / TABLE
-    # A spreadsheet may have saved it in another encoding.
-    with table.open(newline="", encoding="utf-8", errors="replace") as file:
+    # A spreadsheet may have saved it with a mark of its encoding, or in another.
+    with table.open(newline="", encoding="utf-8-sig", errors=ANY_NAME) as file:
         rows = list(csv.reader(file))
     if rows and tuple(rows[0][: len(COLUMNS)]) == COLUMNS:
         for written in (out / name for row in rows[1:] for name in row[1:3] if name):

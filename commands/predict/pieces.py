@@ -19,6 +19,7 @@ from stages.shared.runtime.errors import UserError
 # Read around a tile of a network that sees more than a tile, in pixels; tiles then overlap by twice
 # as much.
 BLENDED = 256
+SMALLEST_BLENDED = 2 * BLENDED + COARSEST_STRIDE
 # Side of the largest picture that goes through a network in one piece, in pixels.
 TILE = 1536
 

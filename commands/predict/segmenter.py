@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from commands.predict.pieces import (
+    SMALLEST_BLENDED,
     TILE,
     BlendedTiles,
     ExactTiles,
@@ -212,7 +213,15 @@ def way_through(network: keras.Model, head: HeadConfig, views: Views, variants: 
     if head.tiling and views.tile is None:
         return TrainedTiles(head.image_size, head.tiling.overlap, variants)
     # What goes through the network is as large as a tile times the largest scale.
-    tile = int((views.tile or TILE) / max(1.0, *views.scales))
+    largest = max(1.0, *views.scales)
+    tile = int((views.tile or TILE) / largest)
+    if averages(views.flip, views.scales) and tile < SMALLEST_BLENDED:
+        if views.tile is not None:
+            raise UserError(
+                f"a tile of {views.tile} pixels is too small for a scale of {largest:g}; use "
+                f"{math.ceil(SMALLEST_BLENDED * largest)} or more"
+            )
+        tile = SMALLEST_BLENDED
     far = None if averages(views.flip, views.scales) else reach(network)
     return BlendedTiles(tile) if far is None or 2 * far >= tile else ExactTiles(tile, far)
 

@@ -28,6 +28,7 @@ from stages.shared.results.predicted import Predicted
 from stages.shared.results.variants import seconds_of, variant_names
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import bar, figures, size
+from stages.shared.runtime.digests import marks_of_conflicts
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import EVALUATION_DIR, REPORTS_DIR
 from stages.shared.settings import reading
@@ -149,10 +150,11 @@ def read_metrics(name: str, summary: Summary) -> dict[str, Any]:
     """What a variant's metrics.json holds.
 
     Raises:
-        UserError: it is not of the run that the variant's evaluation is of.
+        UserError: it is damaged, or not of the run that the variant's evaluation is of.
     """
     path = REPORTS_DIR / name / "metrics.json"
-    metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    with marks_of_conflicts(path):
+        metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if metrics["iou"] != summary.iou:
         raise UserError(
             f"{path} and {EVALUATION_DIR / name}/ are of different runs; "
@@ -162,8 +164,13 @@ def read_metrics(name: str, summary: Summary) -> dict[str, Any]:
 
 
 def read_confusion(name: str) -> list[dict[str, Any]]:
-    """The rows of a variant's confusion.csv: truth, predicted, pixels, share of the true class."""
-    with (REPORTS_DIR / name / "confusion.csv").open(newline="", encoding="utf-8") as file:
+    """The rows of a variant's confusion.csv: truth, predicted, pixels, share of the true class.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = REPORTS_DIR / name / "confusion.csv"
+    with marks_of_conflicts(path), path.open(newline="", encoding="utf-8") as file:
         return [
             row | {"pixels": int(row["pixels"]), "share": float(row["share"])}
             for row in csv.DictReader(file)

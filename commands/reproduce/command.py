@@ -56,6 +56,8 @@ def share_cache(clone: Path) -> None:
     for tracked in clone.rglob("*.dvc"):
         if tracked.is_file():
             run("dvc", "checkout", "--quiet", str(tracked.relative_to(clone)), cwd=clone)
+    # What the stages write there goes with it: this project's run cache would take it for newer.
+    run("dvc", "cache", "dir", "--quiet", "--local", "--unset", cwd=clone)
 
 
 def require_inputs(clone: Path) -> None:

@@ -15,7 +15,7 @@ def main() -> None:
     """Push the outs in dvc.lock, the run cache, and the outs of its runs that Git keeps.
 
     Raises:
-        UserError: `dvc push` failed; its own message says why.
+        UserError: a push failed.
     """
     run("dvc", "push", "--run-cache")
     print(f"{push_outs_of_git()} more, of outs that Git tracks")

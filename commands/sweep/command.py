@@ -31,7 +31,7 @@ from optuna.trial import TrialState
 
 from commands.arguments import count
 from commands.internals import experiment_reference
-from commands.programs import end
+from commands.programs import end, require
 from stages.shared.runtime.console import bar
 from stages.shared.runtime.errors import UserError
 from stages.shared.settings.reading import read
@@ -294,8 +294,9 @@ def output(*command: str) -> str:
     """What a command prints.
 
     Raises:
-        UserError: it failed.
+        UserError: it failed, or is not in PATH.
     """
+    require(command[0])
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise UserError(f"`{shlex.join(command)}` failed; see above")

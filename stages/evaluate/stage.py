@@ -36,7 +36,7 @@ from stages.shared.results.averaged import Averaged, averages
 from stages.shared.results.scores import Scores
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import bar, counted
-from stages.shared.runtime.digests import damaged
+from stages.shared.runtime.digests import marks_of_conflicts
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import EVALUATION_DIR, FEATURES_DIR, MODELS_DIR, REPORTS_DIR
 from stages.shared.settings.reading import read
@@ -221,16 +221,12 @@ def read_history(name: str) -> list[dict[str, int | float | None]]:
         UserError: the file is damaged.
     """
     path = REPORTS_DIR / name / "history.csv"
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                {key: _finite(float(value)) if value else None for key, value in row.items()}
-                | {"epoch": int(row["epoch"])}
-                for row in csv.DictReader(file)
-            ]
-    except (ValueError, KeyError, TypeError) as error:
-        # Git keeps it, and may have left the marks of a conflict in it.
-        raise UserError(damaged(path, str(error))) from None
+    with marks_of_conflicts(path), path.open(newline="", encoding="utf-8") as file:
+        return [
+            {key: _finite(float(value)) if value else None for key, value in row.items()}
+            | {"epoch": int(row["epoch"])}
+            for row in csv.DictReader(file)
+        ]
 
 
 def _finite(value: float) -> float | None:

@@ -92,6 +92,7 @@ def model_card(card: Card) -> str:
         dataset=dataset,
         splits=SPLITS,
         trained_on=TRAINED_ON[dataset.fit].format_map(seen),
+        greys=dataset.source.get("greys"),
         resize=RESIZES[dataset.fit].format_map(seen),
         uses=[FORMATS[key].use for key in card.formats],
         classes=markdown(["value", "class", "colour in plots", *shares], classes),

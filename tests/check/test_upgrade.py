@@ -2,9 +2,11 @@
 
 import json
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
+from stages.shared.runtime import packages
 from stages.shared.runtime.packages import PACKAGES_FILE
 from tests.conftest import Project
 
@@ -80,3 +82,13 @@ def test_a_run_under_the_new_version_ends_it(project: Project):
     note(project, {"compare": {"tensorflow": OLD}})
     project.stage("compare")
     assert notes(project) == []
+
+
+def test_a_note_with_the_marks_of_a_conflict_is_written_anew(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    packages.note("prepare")
+    before = packages.noted()
+    PACKAGES_FILE.write_text("<<<<<<< HEAD\n" + PACKAGES_FILE.read_text())
+    assert packages.noted() == {}
+    packages.note("prepare")
+    assert packages.noted() == before

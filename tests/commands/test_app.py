@@ -43,7 +43,9 @@ class App(NamedTuple):
 
 def environment(temporary: Path) -> dict[str, str]:
     # The folder comes first in Python's path, so that `stages` is the project's and `app` ours.
-    return os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
+    # A proxy that does not answer, as many companies have one that does not know this machine.
+    proxy = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    return os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)} | proxy
 
 
 def heed_ctrl_c() -> None:

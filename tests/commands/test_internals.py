@@ -7,6 +7,7 @@ import yaml
 from dvc.repo import Repo
 
 from commands import internals
+from stages.shared.runtime.errors import UserError
 from tests.conftest import ROOT, Project
 from tests.pipeline.test_dvc_yaml import imported_modules
 
@@ -36,6 +37,16 @@ def test_make_share_sends_what_git_tracks_if_a_run_left_it_in_the_cache(
     assert internals.push_outs_of_git() >= len(set(files))
     assert all(file.exists() for file in files)
     assert internals.push_outs_of_git() == 0
+
+
+def test_a_remote_that_does_not_take_them_is_told(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(project.folder)
+    (tmp_path / "remote").write_text("no folder")
+    project.run("dvc", "remote", "add", "--default", "there", str(tmp_path / "remote"))
+    with pytest.raises(UserError, match="the outs that Git tracks can't be pushed: "):
+        internals.push_outs_of_git()
 
 
 def test_make_report_fills_the_templates_of_dvc_plots(in_project: Project):

@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from commands.new import contents, layout, params
-from commands.new.command import described
+from commands.new.command import described, pictures_of_splits
 from commands.new.contents import Kind
 from commands.new.splitting import splitting
 from stages.prepare.settings import AnnotationsSource, FolderSource
@@ -455,3 +455,22 @@ def test_it_writes_over_nothing_that_git_does_not_have(demo: Project):
     assert (demo.folder / "params.yaml").read_text() == params_before
     demo.command("new", "data/pictures", "--force")
     assert not metrics.exists()
+
+
+def test_pictures_without_a_mask_do_not_count(tmp_path: Path):
+    for number in range(40):
+        write(tmp_path / f"images/{number:02}.jpg", picture(number))
+        if number % 4 == 0:
+            write(tmp_path / f"masks/{number:02}.png", labels(number, 0, 1))
+    dataset, _ = described(tmp_path)
+    assert dataset["bad_pictures"] == "skip"
+    assert sum(pictures_of_splits(dataset).values()) == 10
+
+
+def test_what_keeps_every_pattern_from_the_pictures_is_said(tmp_path: Path):
+    for number in range(12):
+        write(tmp_path / f"images/{number}.jpg", picture(number))
+        write(tmp_path / f"masks/{number}.png", labels(number, 0, 1))
+    (tmp_path / "images/gone.jpg").symlink_to("nowhere.jpg")
+    with pytest.raises(UserError, match=r"images/gone\.jpg is a broken link to nowhere\.jpg"):
+        described(tmp_path)

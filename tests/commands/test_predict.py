@@ -1,6 +1,8 @@
 """Prediction: any picture, at its own size, in tiles where it is large."""
 
 import csv
+import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import keras
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from commands.predict import segmenter
+from commands.predict import inputs, masks, segmenter
 from commands.predict.pieces import BlendedTiles, tiles, window
 from commands.predict.reach import reach
 from commands.predict.segmenter import Segmenter, Views, class_map, together
@@ -414,8 +416,6 @@ def test_a_scale_that_makes_no_sense_is_named(scales: str, message: str, capsys)
 
 
 def test_masks_in_the_folder_of_the_pictures_are_no_pictures(pictures: Path, tmp_path: Path):
-    from commands.predict import inputs
-
     folder = tmp_path / "in"
     folder.mkdir()
     Image.fromarray(drawn(40, 40)).save(folder / "a.jpg")
@@ -486,3 +486,37 @@ def test_a_scale_far_from_that_of_the_training_is_noted_once(
     assert [line[: len(e)] for line, e in zip(noted, expected, strict=True)] == expected
     again = built_project.command(*command, "--replace", str(tmp_path / "in"))
     assert "note: " not in again.stderr
+
+
+def test_a_large_scale_makes_the_tiles_no_smaller_than_can_be_blended(segment):
+    segmenter_ = segment("fcn8s", scales=[1.0, 3.0])
+    assert only(segmenter_(drawn(40, 50))).shape == (40, 50)
+    with pytest.raises(UserError, match=r"a tile of 512 pixels is too small.*use 1632 or more"):
+        segment("fcn8s", scales=[1.0, 3.0], tile=512)
+    segment("fcn8s", scales=[1.0, 3.0], tile=1632)
+
+
+def test_any_name_of_a_file_goes_into_the_table_and_out_of_it(tmp_path: Path):
+    """Names are bytes; and a spreadsheet saves a table with a mark at its beginning."""
+    name = os.fsdecode(b"caf\xe9")
+    task = inputs.PictureTask(tmp_path / f"{name}.jpg", Path(name))
+    mask = np.zeros((4, 4), np.uint8)
+    loaded = inputs.Loaded(task, drawn(4, 4), (4, 4), None)
+    with ExitStack() as stack:
+        written = masks.Masks(tmp_path, ["a", "b"], stack)
+        written.add(loaded, mask)
+        masks.write(tmp_path, loaded, mask, 2)
+    table = tmp_path / masks.TABLE
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
+    masks.remove_former(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["classes.csv"]
+
+
+def test_pictures_below_the_output_folder_are_pictures_if_they_are_asked_for(tmp_path: Path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.fromarray(drawn(8, 8)).save(photos / "a.png")
+    for name in ("leaflet.pdf", "film.mpg", "data.h5"):
+        (photos / name).write_bytes(b"no picture")
+    found = inputs.tasks([photos], tmp_path, [tmp_path])
+    assert found == [inputs.PictureTask(photos / "a.png", Path("a"))]

@@ -24,6 +24,7 @@ from stages.shared.records.shards import Record
 from stages.shared.results import scores
 from stages.shared.results.overlay import overlay
 from stages.shared.runtime import digests
+from stages.shared.runtime.errors import UserError
 from tests.conftest import Project, copy_project
 from tests.pipeline.test_plots_page import NO_FILE, WIDTHS, expect_drawn, scrolls_sideways
 
@@ -444,3 +445,14 @@ def test_the_same_results_give_the_same_bytes(copied: Project):
     before = copied.digests("reports")
     copied.command("report")
     assert copied.digests("reports") == before
+
+
+@pytest.mark.parametrize("file", ["metrics.json", "confusion.csv"])
+def test_a_report_with_the_marks_of_a_conflict_is_named(file: str, in_project: Project):
+    path = Path("reports/fcn8s", file)
+    first, *rest = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([first, "<<<<<<< HEAD\n", *rest]))
+    message = rf"reports/fcn8s/{file} is damaged: .*`dvc repro .* evaluate@fcn8s`"
+    with pytest.raises(UserError, match=message):
+        report.read_confusion("fcn8s")
+        report.read_metrics("fcn8s", Summary.load("fcn8s"))

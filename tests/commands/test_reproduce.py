@@ -27,7 +27,10 @@ def test_every_stage_writes_the_same_bytes_again(request: pytest.FixtureRequest,
     project = copy_of(built, tmp_path / "project")
     # In other processes than those that wrote them first: with another seed of hashes, or new ones.
     other = COLD if CAMPAIGN else {"PYTHONHASHSEED": "0"}
+    cache = project.folder / ".dvc/cache"
+    before = sorted(cache.rglob("*"))
     done = project.run("python", "-m", "commands.reproduce", **other)
+    assert sorted(cache.rglob("*")) == before
     lock = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
     assert verdicts(done.stdout) == dict.fromkeys(lock, "same")
     assert "every stage writes the same bytes" in done.stdout

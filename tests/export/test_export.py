@@ -19,6 +19,7 @@ from commands.predict.segmenter import Segmenter, Views
 from stages.export import formats, stage
 from stages.export.card import Card, model_card
 from stages.prepare.sources import demo
+from stages.shared.formats.pictures import rgb
 from stages.shared.formats.training import SETTINGS_FILE, Training
 from stages.shared.networks import backbones, heads
 from stages.shared.records.dataset import Dataset
@@ -263,3 +264,19 @@ def test_the_model_registry_hands_out_a_registered_version(project: Project):
     finally:
         project.run("git", "tag", "-d", "fcn8s@v1.0.0")
         project.run("git", "reset", "--quiet", "--hard", "HEAD~1")
+
+
+def test_the_card_brings_pictures_of_16_bits_to_what_the_network_reads(
+    exported: Path, tmp_path: Path
+):
+    dataset = Dataset.load()
+    dataset = dataset.model_copy(update={"source": dataset.source | {"greys": [100.0, 4095.0]}})
+    network = heads.load_network(Path("models/fcn32s"))
+    card = model_card(stage.describe("fcn32s", network, dataset, "test", ["onnx"]))
+    values = np.random.default_rng(0).integers(0, 5000, (64, 64)).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "photo.tif")
+    read = card.split("```python\n")[1].partition("```")[0]
+    program = f"{read}\nnp.save('found.npy', pictures)"
+    subprocess.run([sys.executable, "-I", "-c", program], cwd=tmp_path, check=True)
+    opened = Image.open(tmp_path / "photo.tif")
+    np.testing.assert_array_equal(np.load(tmp_path / "found.npy")[0], rgb(opened, (100, 4095)))

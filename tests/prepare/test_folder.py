@@ -12,6 +12,8 @@ from PIL import Image
 
 from stages.prepare import settings as dataset_settings
 from stages.prepare.sources import folder
+from stages.prepare.sources.files.lists import names as called_by
+from stages.prepare.sources.files.lists import pictures_of
 from stages.shared.formats.pictures import BadPictureError
 from stages.shared.records.ignore_label import IGNORED
 from stages.shared.runtime.errors import UserError
@@ -531,3 +533,44 @@ def test_a_folder_without_permission_is_named(root: Path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     (root / "masks").chmod(0o755)
     assert f"UserError: {root}/masks can't be read: Permission denied" in done.stderr
+
+
+PICTURES_OF_LISTS = [
+    "images/scan.jpg",
+    "images/scan 2.jpg",
+    "images/a, b.jpg",
+    "images/a/1.png",
+    "images/b/1.png",
+    "images/2.png",
+    "images/3.png",
+]
+
+
+@pytest.mark.parametrize(
+    ("line", "picture", "more"),
+    [
+        ("scan 2.jpg,scan 2.png", "images/scan 2.jpg", ["scan 2.png"]),
+        ("scan.jpg scan 2.png", "images/scan.jpg", ["scan", "2.png"]),
+        ("scan 2.jpg", "images/scan 2.jpg", []),
+        ("scan", "images/scan.jpg", []),
+        ("a, b.jpg", "images/a, b.jpg", []),
+        ("images/a/1.png masks/a/1.png", "images/a/1.png", ["masks/a/1.png"]),
+        ("images/2.png masks/3.png", "images/2.png", ["masks/3.png"]),
+        ("3 1 0 2", "images/3.png", ["1", "0", "2"]),
+    ],
+)
+def test_a_picture_in_a_list_is_a_column_where_one_is_called_so_or_else_the_line(
+    line: str, picture: str, more: list[str]
+):
+    assert pictures_of(called_by(PICTURES_OF_LISTS), line) == ({picture}, more)
+
+
+def test_a_split_that_stays_empty_is_named_before_anything_is_decoded(root: Path):
+    few = {"by": "fraction", "train": 0.5, "validation": 0.01, "test": 0.49}
+    with pytest.raises(UserError, match=r"splits\.validation is 0\.01, which leaves no picture"):
+        folder.check(settings(root, splits=few))
+
+
+def test_braces_that_stand_for_too_many_patterns_are_named(root: Path):
+    with pytest.raises(UserError, match=r"images/\{00001\.\.20000\}.* more than 10,000 patterns"):
+        folder.found(settings(root, pictures="images/{00001..20000}.png"), seed=0)

@@ -17,6 +17,7 @@ from stages.prepare import settings as dataset_settings
 from stages.prepare import shard, stage
 from stages.prepare.decoding import Example, Labels, decode_pair
 from stages.prepare.sources import demo
+from stages.prepare.sources import tfds as tfds_source
 from stages.shared.engines import local
 from stages.shared.records import shards
 from stages.shared.records.dataset import Dataset
@@ -473,3 +474,11 @@ def test_a_stage_run_by_hand_does_not_write_into_dvc_s_cache(fresh_project: Proj
     fresh_project.set_params({"seed": 28})
     fresh_project.stage("prepare")
     assert {path: path.read_bytes() for path in cached} == cached
+
+
+@pytest.mark.parametrize("name", ["small_pets:9.9.9", "small_pets/other"])
+def test_a_version_or_a_configuration_that_tfds_does_not_have_is_named(
+    name: str, small_pets: Path, in_folder: Path
+):
+    with pytest.raises(UserError, match=rf"dataset\.name is {name!r}"):
+        tfds_source.examples(tfds_settings(name=name, data_dir=str(small_pets)), seed=0)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from stages.shared.runtime import stopping
 from stages.shared.runtime.errors import UserError
 from stages.train.augmentation import RandomAugmentation
 from stages.train.batches import Batches
@@ -342,6 +343,37 @@ SHARED_BATCHES = [
     ),
     ({"optimizer": "adamw", "clip_norm": 0.05, "weight_decay": 0.1}, {"dice": 0.5, "jaccard": 0.5}),
 ]
+
+
+class Counted(Pixels):
+    """A reader that counts the batches that are taken from it."""
+
+    taken = 0
+
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.taken += 1
+        return super().take(indices)
+
+
+def test_of_the_validation_split_no_batch_is_read_that_nobody_measures(tmp_path: Path):
+    pictures, epochs = Counted(12), 3
+    validation = Batches(pictures, batch_size=4)
+    progress = Progress(tmp_path / "state.npz", epochs)
+    training = Batches(Pixels(8), 4, seed=0)
+    fit(classifier(), PixelLoss(2), training, validation, settings(epochs=epochs), "x", progress)
+    # Once for its size, once for Keras to see what a batch looks like; then epoch 0 and the others.
+    assert pictures.taken == 2 + len(validation) * (1 + epochs)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_an_interruption_leaves_is_said_if_it_outlasts_it(
+    kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(stopping, "_standing", [])
+    progress = Progress(tmp_path / "state.npz", 1, kept=kept)
+    splits = (Batches(Pixels(8), 2, seed=0), Batches(Pixels(4), 2))
+    fit(classifier(), PixelLoss(2), *splits, settings(epochs=1), "x", progress)
+    assert ("1 of 1 epochs are finished and kept" in stopping.standing()) == kept
 
 
 @pytest.fixture(scope="module")

@@ -71,9 +71,14 @@ def require_usable(
     later.
 
     Raises:
-        UserError: names a picture that can't be used.
+        UserError: names a split without pictures, or a picture that can't be used.
     """
     for split, part in examples.items():
+        if not part:
+            wanted = getattr(settings.splits, split)
+            raise UserError(
+                f"params.yaml: dataset.splits.{split} is {wanted!r}, which leaves no picture"
+            )
         if len(part) < FEW:
             print(f"note: {split} has {counted(len(part), 'picture')}; its measures say little")
         if settings.bad_pictures == "skip":

@@ -120,6 +120,11 @@ def _prepared(settings: TfdsSource) -> "tfds.core.DatasetBuilder":
             f"params.yaml: dataset.name is {settings.name!r}, which TFDS does not know and does "
             f"not find prepared in {settings.data_dir or '~/tensorflow_datasets'}"
         ) from None
+    except (AssertionError, ValueError) as error:
+        # Of a version or a configuration that it does not have.
+        raise UserError(
+            f"params.yaml: dataset.name is {settings.name!r}: {str(error).splitlines()[0]}"
+        ) from None
     if builder.data_path.exists():
         return builder
     _require_downloads(settings, builder.url_infos)

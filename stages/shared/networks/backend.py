@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,9 @@ LOGGED = re.compile(
     r"WARNING: All log messages before absl|INFO: |[IW]\d{4} |[-\d]+ [:.\d]+: [IW] "
 )
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
+# What Keras imports if it is there, for plots and for tables as inputs: half a second each for what
+# no stage does.
+NEEDLESS = ("matplotlib.pyplot", "pandas")
 
 
 def configure() -> None:
@@ -39,22 +42,31 @@ def configure() -> None:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if NVIDIA_DRIVER.exists() else "3")
-    # Keras imports pyplot, which takes a second, for plots that no stage makes; None stands for
-    # "not installed". Gradio imports it later, and needs it.
-    pyplot = sys.modules.setdefault("matplotlib.pyplot", None)  # type: ignore[arg-type]
+    wanted = os.environ.get("KERAS_BACKEND")
     try:
-        with quiet():
+        with hidden(NEEDLESS), quiet():
             import keras  # noqa: F401
     except (ImportError, ValueError) as error:
-        wanted = os.environ.get("KERAS_BACKEND")
         if wanted is None:
             raise
         raise UserError(
             f"KERAS_BACKEND is {wanted!r}, and Keras can't be imported: {error}; unset it, or "
             "install the backend (pip install -c constraints.txt -r extras/jax.txt)"
         ) from None
-    if pyplot is None:
-        del sys.modules["matplotlib.pyplot"]
+
+
+@contextmanager
+def hidden(modules: Iterable[str]) -> Iterator[None]:
+    """A scope in which modules that are not yet imported seem not to be installed; afterwards they
+    can be imported, as Gradio does with pyplot."""
+    added = [name for name in modules if name not in sys.modules]
+    # So says the import system: None stands for a module that can't be imported.
+    sys.modules.update(dict.fromkeys(added))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in added:
+            del sys.modules[name]
 
 
 def whole_float32() -> None:

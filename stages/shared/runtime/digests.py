@@ -6,7 +6,8 @@ with a package are held to a SHA-256.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import xxhash
@@ -42,6 +43,19 @@ def require_whole(digests: Mapping[Path, str]) -> None:
     for path, found in ordered_map(lambda path: (path, digest(path)), digests):
         if found != digests[path]:
             raise UserError(damaged(path, "its digest does not match"))
+
+
+@contextmanager
+def marks_of_conflicts(path: Path) -> Iterator[None]:
+    """A scope in which a report is read; Git keeps it, and may have left such marks in it.
+
+    Raises:
+        UserError: the file does not hold what it should.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(damaged(path, str(error))) from None
 
 
 def damaged(path: Path, reason: str) -> str:

@@ -12,7 +12,7 @@ from stages.shared.runtime import disk
 from stages.shared.runtime.paths import REPORTS_DIR
 
 # Keras's backends are packages of the same names.
-NAMES = ("keras", "numpy", "pillow", "pycocotools", os.environ.get("KERAS_BACKEND", "tensorflow"))
+NAMES = ("keras", "numpy", "pillow", "pycocotools", os.environ.get("KERAS_BACKEND") or "tensorflow")
 # By stage, as DVC names it, the versions that it last ran under. Git keeps it, as it does dvc.lock.
 PACKAGES_FILE = REPORTS_DIR / "packages.json"
 LOCK_FILE = Path(".dvc/tmp/packages.lock")

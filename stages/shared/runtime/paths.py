@@ -33,4 +33,6 @@ def maker(path: Path) -> str:
             return f"backbone@{backbone}"
         case ("models", variant, *_) | ("reports", variant, "history.csv"):
             return f"train@{variant}"
+        case ("reports", variant, "metrics.json" | "confusion.csv"):
+            return f"evaluate@{variant}"
     return "STAGE"

@@ -1,11 +1,14 @@
 """Masks laid over pictures: a colour is a class, and what is ignored has none."""
 
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from stages.compare import stage as compare
 from stages.shared.records.ignore_label import IGNORED
-from stages.shared.results.overlay import colours, overlay
+from stages.shared.results.overlay import colours, overlay, save
 from stages.shared.results.predicted import Predicted
 
 CLASSES = 4
@@ -44,3 +47,15 @@ def test_predictions_have_no_colour_where_the_truth_is_ignored(image: np.ndarray
     np.testing.assert_array_equal(masks["fcn8s: mean IoU 0.00"] == IGNORED, truth == IGNORED)
     nothing = shown._replace(truth=np.full((9, 7), IGNORED, np.uint8))
     assert list(compare.titled_masks(nothing, CLASSES)) == ["ground truth", "fcn8s"]
+
+
+def test_the_legend_has_room_for_many_classes(image: np.ndarray, tmp_path: Path):
+    """Matplotlib warns where a figure has no room for its pictures."""
+    names = [f"class {number}" for number in range(150)]
+    shown = Predicted("name", image, np.zeros((9, 7), np.uint8), {})
+    figure = compare.side_by_side(shown, names, opacity=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save(figure, tmp_path / "figure.png")
+    legend = figure.legends[0].get_window_extent()
+    assert legend.y0 >= 0 and legend.y1 < figure.axes[0].get_window_extent().y0

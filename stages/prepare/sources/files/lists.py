@@ -1,6 +1,5 @@
 """Text files in a folder: lists of the pictures of a split, and names of classes."""
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -37,8 +36,7 @@ def lists(settings: OnDisk, pictures: Found, masks: Found) -> dict[str, list[Lis
         for number, line in lines(settings, file, f"dataset.splits.{split}").items():
             if line.startswith("#"):
                 continue
-            whole, (first, *more) = meant(called, line), columns(line)
-            files = whole or meant(called, first)
+            files, more = pictures_of(called, line)
             if len(files) != 1:
                 problem = "matches several pictures" if files else "matches no picture"
                 raise UserError(
@@ -49,7 +47,7 @@ def lists(settings: OnDisk, pictures: Found, masks: Found) -> dict[str, list[Lis
             if (other := split_of.setdefault(picture, split)) != split:
                 raise UserError(f"{picture} is listed for two splits, {other} and {split}")
             # A number may be the stem of a mask by chance.
-            by_name = not whole and more and PurePosixPath(more[0]).suffix
+            by_name = more and PurePosixPath(more[0]).suffix
             mask = meant(called_masks, more[0]) if by_name else set()
             found.setdefault(picture, Listed(picture, min(mask) if len(mask) == 1 else None))
         if not found:
@@ -58,9 +56,24 @@ def lists(settings: OnDisk, pictures: Found, masks: Found) -> dict[str, list[Lis
     return parts
 
 
+def pictures_of(called: Mapping[str, set[str]], line: str) -> tuple[set[str], list[str]]:
+    """The pictures that a list's line may mean, and its columns behind the picture's.
+
+    A file name is a column of its own, if there is one of that name; else the whole line may be a
+    name with spaces or commas.
+    """
+    first, *more = columns(line)
+    found = meant(called, first)
+    if len(found) == 1 and PurePosixPath(first).suffix:
+        return found, more
+    if whole := meant(called, line):
+        return whole, []
+    return found, more
+
+
 def columns(line: str) -> list[str]:
-    """The columns of a list's line."""
-    return re.split(r"[,\s]+", line)
+    """The columns of a list's line: what commas separate, or without any, spaces."""
+    return [column.strip() for column in line.split(",")] if "," in line else line.split()
 
 
 def named(settings: OnDisk) -> dict[str, str]:

@@ -14,6 +14,7 @@ from stages.shared.runtime.errors import UserError
 # Of a file, the alternative of its pattern that finds it.
 Found = dict[str, str]
 Key = tuple[str, ...]
+MOST_ALTERNATIVES = 10_000
 
 
 def matched(root: Path, in_pictures: str, in_masks: str) -> tuple[Found, Found]:
@@ -99,7 +100,7 @@ def matches(root: Path, key: str, pattern: str) -> Found:
     """
     _require_readable(root)
     found: Found = {}
-    for alternative in bracex.expand(pattern):
+    for alternative in alternatives(pattern):
         # Path.glob follows no links to folders.
         for file in sorted(glob.glob(alternative, root_dir=root, recursive=True)):  # noqa: PTH207
             path = root / file
@@ -118,9 +119,24 @@ def matches(root: Path, key: str, pattern: str) -> Found:
     return dict(sorted(found.items()))
 
 
+def alternatives(pattern: str) -> list[str]:
+    """What the braces of a pattern stand for, in order.
+
+    Raises:
+        UserError: for too many.
+    """
+    try:
+        return bracex.expand(pattern, limit=MOST_ALTERNATIVES)
+    except bracex.ExpansionLimitException:
+        raise UserError(
+            f"params.yaml: {pattern[:60]!r} and so on stands for more than {MOST_ALTERNATIVES:,} "
+            "patterns; use * for what differs"
+        ) from None
+
+
 def _folders(pattern: str) -> list[str]:
     """The folders of a pattern's alternatives, in their order."""
-    folders = (str(PurePosixPath(each).parent) for each in bracex.expand(pattern))
+    folders = (str(PurePosixPath(each).parent) for each in alternatives(pattern))
     return list(dict.fromkeys(folders))
 
 
