@@ -6,7 +6,6 @@ A clone of the last commit, in a folder of its own, runs every stage by `dvc rep
 comes out is compared with the dvc.lock of that commit.
 """
 
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from commands.programs import run
+from commands.programs import require, run
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import LOCK_FILE
 
@@ -119,6 +118,5 @@ def report(expected: dict[str, Outs], found: dict[str, Outs], what: str) -> bool
 def main() -> int:
     """Run the command; the exit code says whether every stage holds."""
     for program in ("dvc", "git"):
-        if shutil.which(program) is None:
-            raise UserError(f"{program} is not in PATH; `. .venv/bin/activate` first")
+        require(program)
     return 0 if reproduce() else 1

@@ -371,3 +371,8 @@ def has_colours(settings: FolderSource) -> bool:
 AnySource = Annotated[
     DemoSource | FolderSource | AnnotationsSource | TfdsSource, Field(discriminator="source")
 ]
+
+
+def told(settings: AnySource | OnDisk, split: str) -> str:
+    """How a message begins that is about a split: with its key in params.yaml, and its value."""
+    return f"params.yaml: dataset.splits.{split} is {getattr(settings.splits, split)!r}"

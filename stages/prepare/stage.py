@@ -22,7 +22,7 @@ import numpy as np
 from stages.prepare import page
 from stages.prepare.decoding import Example, Labels
 from stages.prepare.page import PAGE_DIR
-from stages.prepare.settings import AnySource
+from stages.prepare.settings import AnySource, told
 from stages.prepare.shard import (
     PreparedShard,
     fitted_size,
@@ -139,20 +139,20 @@ def require_pictures(shards: dict[str, list[PreparedShard]], settings: AnySource
         UserError: names the split, and why its first picture can't be used.
     """
     for split in SPLITS:
-        wanted = getattr(settings.splits, split)
+        about = told(settings, split)
         if any(shard.files for shard in shards[split]):
             if not any(any(shard.pixels) for shard in shards[split]):
                 raise UserError(
-                    f"params.yaml: dataset.splits.{split} is {wanted!r}, whose masks have ignored "
-                    "labels alone; take pictures whose masks are known"
+                    f"{about}, whose masks have ignored labels alone; take pictures whose masks "
+                    "are known"
                 )
             continue
         unusable = [left for shard in shards[split] for left in shard.left_out]
-        told = f"dataset.splits.{split} is {wanted!r}, which leaves no picture"
+        about += ", which leaves no picture"
         if unusable:
             name, reason = unusable[0].name, unusable[0].reason
-            told += f" that can be used, of {len(unusable)}; {name}: {reason}"
-        raise UserError(f"params.yaml: {told}")
+            about += f" that can be used, of {len(unusable)}; {name}: {reason}"
+        raise UserError(about)
 
 
 def describe(

@@ -71,10 +71,9 @@ class PixelLoss(keras.losses.Loss):
         )
         loss = cross_entropy(logits, targets, weights) * scale
         if self.dice or self.jaccard:
-            # Each device that has pictures has the whole of it.
-            share = distribution.replicas() / distribution.summed(ops.minimum(pictures, 1.0))
+            # Each device has the whole of it, and pictures to have it for (see `Batches`).
             dice, jaccard = overlaps(truth, ops.softmax(logits, axis=1) * counted)
-            loss += share * (self.dice * dice + self.jaccard * jaccard)
+            loss += self.dice * dice + self.jaccard * jaccard
         return loss
 
 

@@ -330,7 +330,7 @@ for options, loss in json.loads(sys.argv[2]):
     moved = max(float(np.abs(a - b).max()) for a, b in zip(start, weights))
     apart = max(float(np.abs(a - b).max()) for a, b in zip(weights, mirrored))
     print(json.dumps([one[-1], two[-1], moved, apart]))
-# Of the last batch, one picture, a device has none.
+# Of the last batch, one picture, a device would have none.
 augment = RandomAugmentation(Augmentation(flip=True, scale=0.2, rotation=10, colour=0.2), seed=1)
 rows, start, weights = trained(devices.scope(), {}, {}, 1e9, 9, augment)
 print(json.dumps({"lone": rows[-1], "moved": float(np.abs(start[0] - weights[0]).max())}))

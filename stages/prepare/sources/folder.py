@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.prepare.decoding import Decoded, Example, Labels, decode_pair
-from stages.prepare.settings import FEW, MAX_CLASSES, FolderSource, OnDisk, has_colours
+from stages.prepare.settings import FEW, MAX_CLASSES, FolderSource, OnDisk, has_colours, told
 from stages.prepare.sources.files.lists import lines, lists
 from stages.prepare.sources.files.pairs import Pair, pairs
 from stages.prepare.sources.files.patterns import matched
@@ -75,10 +75,7 @@ def require_usable(
     """
     for split, part in examples.items():
         if not part:
-            wanted = getattr(settings.splits, split)
-            raise UserError(
-                f"params.yaml: dataset.splits.{split} is {wanted!r}, which leaves no picture"
-            )
+            raise UserError(f"{told(settings, split)}, which leaves no picture")
         if len(part) < FEW:
             print(f"note: {split} has {counted(len(part), 'picture')}; its measures say little")
         if settings.bad_pictures == "skip":

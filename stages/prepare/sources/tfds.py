@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from stages.prepare.decoding import Example, Labels, decode_pair
-from stages.prepare.settings import TfdsSource
+from stages.prepare.settings import TfdsSource, told
 from stages.shared.runtime.errors import UserError
 from stages.shared.settings.section import SPLITS
 
@@ -98,9 +98,7 @@ def _examples(
             read_config=tfds.ReadConfig(add_tfds_id=True, interleave_cycle_length=1),
         )
     except (ValueError, AssertionError) as error:
-        raise UserError(
-            f"params.yaml: dataset.splits.{split} is {expression!r}: {str(error).splitlines()[0]}"
-        ) from None
+        raise UserError(f"{told(settings, split)}: {str(error).splitlines()[0]}") from None
     for record in records.as_numpy_iterator():
         name = record.get("file_name", record["tfds_id"]).decode()
         image, mask = record[settings.image], record[settings.mask]

@@ -78,6 +78,7 @@ def threads() -> int:
     return THREADS_OF_A_GPU * len(gpus()) or 1
 
 
+# Of two threads that ask first, one counts: `cache` would let both.
 _counting = Lock()
 
 
