@@ -210,8 +210,8 @@ def shown_progress(name: str, settings: Train, staging: Staging) -> Progress:
         staging.show(history, progress.write_history)
         staging.show(summary, progress.write_summary)
 
-    state, alone = staging.state(STATE_FILE), distribution.processes() == 1
-    return Progress(state, settings.epochs, settings.patience, kept=alone, show=show)
+    state = staging.state(STATE_FILE)
+    return Progress(state, settings.epochs, settings.patience, kept=staging.kept, show=show)
 
 
 def reports(name: str) -> tuple[Path, Path]:

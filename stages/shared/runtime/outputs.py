@@ -55,9 +55,15 @@ AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 class Staging:
-    """The outs of a running stage, beside the place where they belong; see `writing`."""
+    """The outs of a running stage, beside the place where they belong; see `writing`.
 
-    def __init__(self, outs: tuple[Path, ...]) -> None:
+    Args:
+        outs: files and folders.
+        kept: whether what is finished outlives an interruption.
+    """
+
+    def __init__(self, outs: tuple[Path, ...], kept: bool) -> None:
+        self.kept = kept
         self._partial = {out: out.parent / PARTIAL / out.name for out in outs}
         self._first = next(iter(self._partial.values()))
         self._shown: set[Path] = set()
@@ -170,7 +176,7 @@ def writing(*outs: Path, made_from: str | None = None, need: int = 0) -> Iterato
     Raises:
         UserError: another process writes the first out, or the disk is full.
     """
-    staging = Staging(outs)
+    staging = Staging(outs, kept=made_from is not None)
     first = outs[0]
     partial = first.parent / PARTIAL
     partial.mkdir(parents=True, exist_ok=True)

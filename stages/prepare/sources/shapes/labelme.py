@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Container
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +52,17 @@ def annotated(settings: AnnotationsSource, pictures: Found, files: Found) -> Ann
     drawings = {}
     file_of = partners(settings.pictures, settings.annotations, pictures, files)
     for picture, file in file_of.items():
-        content = load(Path(settings.root, file))
+        path = Path(settings.root, file)
+        content = load(path, path.stat().st_mtime_ns)
         names |= {shape.label for shape in content.shapes}
         size = content.height, content.width
         drawings[picture] = Drawing(partial(shapes, file, content.shapes, size), size)
     return Annotated(sorted(names), drawings)
 
 
-def load(path: Path) -> File:
-    """The content of a file.
+@cache
+def load(path: Path, changed: int) -> File:
+    """The content of a file; `changed` is when, so that it is read once.
 
     Raises:
         UserError: names the shape at fault.
