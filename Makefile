@@ -1,6 +1,6 @@
 # make demo | make pets | make new | make sweep | make share | make predict | make app
-# make report | make reproduce | make check | make test | make coverage | make campaign | make benchmark
-# make benchmark-peers | make soak | make docs
+# make results | make report | make reproduce | make check | make test | make coverage
+# make campaign | make benchmark | make benchmark-peers | make soak | make docs
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,14 +14,14 @@ TRIALS ?= 12
 OUT ?= predicted
 PICTURES ?=
 
-.PHONY: demo pets new sweep share predict app report reproduce check test coverage campaign
+.PHONY: demo pets new sweep share predict app results report reproduce check test coverage campaign
 .PHONY: benchmark benchmark-peers soak docs install
 
 demo: $(VENV)/installed
 	python -m stages.check
 	dvc repro
 	@echo
-	dvc metrics show reports/*/metrics.json
+	python -m commands.results
 	@echo
 	@echo 'Look at:'
 	@ls reports/dataset/index.html reports/comparison/learning_curves.png reports/comparison/pictures/*.png
@@ -45,6 +45,10 @@ share: $(VENV)/installed
 # make predict PICTURES="photo.jpg folder" [VARIANT=fcn8s] [OUT=predicted] [REPLACE=yes]
 predict: $(VENV)/installed
 	python -m commands.predict --variant $(VARIANT) --out "$(OUT)" $(if $(REPLACE),--replace) $(PICTURES)
+
+# The table of the variants, best first.
+results: $(VENV)/installed
+	python -m commands.results
 
 # reports/index.html: the results on a page; the folder reports/ can be zipped and mailed.
 report: $(VENV)/installed

@@ -3,6 +3,15 @@
 import argparse
 
 
+def none(description: str | None) -> None:
+    """Read the command line of a command that takes no arguments; --help says what it does.
+
+    Args:
+        description: its module's docstring.
+    """
+    argparse.ArgumentParser(description=(description or "").splitlines()[0]).parse_args()
+
+
 def count(text: str) -> int:
     """A whole number from 1 up.
 

@@ -3,4 +3,9 @@
 from stages.shared.networks import backend
 from stages.shared.runtime import start
 
-start.command("app", after_stop="`python -m commands.app` starts it again", setup=backend.configure)
+start.command(
+    "app",
+    after_stop="`python -m commands.app` starts it again",
+    needs="gradio",
+    setup=backend.configure,
+)

@@ -229,9 +229,7 @@ def serve(made: gr.Blocks, port: int, max_megabytes: int) -> None:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m commands.app", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--port", type=count, default=7860, help="to listen on (7860)")
     parser.add_argument(
         "--max-megabytes", type=count, default=20, help="size of the largest file (20)"

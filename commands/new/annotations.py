@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from commands.new.contents import Kind
-from commands.new.layout import either, folders, groups, nameable, pattern
+from commands.new.layout import OPEN, either, folders, groups, nameable, pattern
 from commands.new.splitting import SHARES, Splitting, role, splitting
 from commands.new.texts import lines
 from stages.prepare.settings import AnnotationsSource
@@ -103,7 +103,7 @@ def is_yolo(path: Path) -> bool:
 def pattern_of(drawn: Drawn) -> str:
     """The pattern that finds files of annotations; one for each picture are found by `*`."""
     paths = [PurePosixPath(file) for file in drawn.files]
-    within = folders([glob.escape(str(path.parent)) for path in paths])
+    within = folders([glob.escape(str(path.parent)) for path in paths], OPEN)
     names = list(dict.fromkeys(path.name for path in paths))
     if drawn.format != "coco":
         return PurePosixPath(within, f"*{paths[0].suffix}").as_posix()
@@ -129,7 +129,7 @@ def described(
         "source": "annotations",
         "root": root.as_posix(),
         "format": drawn.format,
-        "pictures": pattern(every),
+        "pictures": pattern(every, OPEN),
         "annotations": pattern_of(drawn),
         "background": "background",
         "classes": None,

@@ -14,15 +14,14 @@ from commands.new.texts import lines
 # Labels of which 255 beside is what is ignored, and more classes than most masks have.
 LARGEST_LABEL, MANY = 100, 50
 PUBLISHED_FILE = Path(__file__).with_name("published.yaml")
-NAME_FILES = (
-    "classes.txt",
-    "class_names.txt",
-    "labels.txt",
-    "label_colors.txt",
-    "class_dict.csv",
-    "classes.csv",
-    "objectInfo150.txt",
+# What files are called that have the names, in small letters.
+NAME_FILE = re.compile(
+    r"(class(es)?|labels?|legend|palette|colou?rs?|categories|names)"
+    r"([_-]?(names?|dict|map|colou?rs?|list))?\.(txt|csv|tsv)|objectinfo150\.txt"
 )
+
+
+HEXADECIMAL = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 class Published(NamedTuple):
@@ -104,9 +103,11 @@ def _ignored(found: Values) -> tuple[list[int], list[str]]:
 def _colours(root: Path, found: Values) -> Classes:
     names, where = _colour_names(root)
     colours = [f"#{value:06x}" for value in found.pixels]
-    if names and set(colours) <= set(names):
-        return Classes(names, [], where, [])
-    doubts = ["no file has names for the colours; they are called after them"]
+    unnamed = [colour for colour in colours if colour not in names]
+    if names and not unnamed:
+        return Classes(names, [], f"named in {where}", [])
+    missing = f"{where} has no name for {', '.join(unnamed[:3])}" if names else "no file has names"
+    doubts = [f"{missing}; the classes are called after their colours"]
     if len(colours) == 2:
         called = dict(zip(colours, ("background", "object"), strict=True))
         return Classes(called, [], "without names", [])
@@ -119,8 +120,7 @@ def _colours(root: Path, found: Values) -> Classes:
 
 def _name_files(root: Path) -> list[Path]:
     """Files that may have the names, the nearest to the root first."""
-    wanted = {name.lower() for name in NAME_FILES}
-    found = [path for path in root.rglob("*") if path.name.lower() in wanted and path.is_file()]
+    found = [p for p in root.rglob("*") if NAME_FILE.fullmatch(p.name.lower()) and p.is_file()]
     return sorted(found, key=lambda path: (len(path.parts), path))
 
 
@@ -166,15 +166,20 @@ def _one_a_line(said: Sequence[str], labels: Sequence[int]) -> dict[int, str]:
 
 
 def _colour_names(root: Path) -> tuple[dict[str, str], str]:
-    """Names by colour, from the first file with lines of a name and three numbers."""
+    """Names by colour, from the first file with lines of a name and a colour, such as `220 20 60`
+    or `#dc143c`, and where it is."""
     for path in _name_files(root):
         named = {}
         for line in lines(path):
             cells = re.split(r"[,;:\s]+", line)
             numbers = [int(cell) for cell in cells if re.fullmatch(r"\d{1,3}", cell)]
-            words = " ".join(cell for cell in cells if not re.fullmatch(r"\d*", cell))
-            if len(numbers) == 3 and words and max(numbers) < 256:
-                named["#{:02x}{:02x}{:02x}".format(*numbers)] = words
+            written = [cell.lower() for cell in cells if HEXADECIMAL.fullmatch(cell)]
+            rest = [cell for cell in cells if not HEXADECIMAL.fullmatch(cell)]
+            words = " ".join(cell for cell in rest if not re.fullmatch(r"\d*", cell))
+            if len(numbers) == 3 and max(numbers) < 256:
+                written.append("#{:02x}{:02x}{:02x}".format(*numbers))
+            if words and len(written) == 1:
+                named[written[0]] = words
         if len(named) > 1:
-            return named, f"named in {path.relative_to(root).as_posix()}"
+            return named, path.relative_to(root).as_posix()
     return {}, ""

@@ -17,12 +17,12 @@ import yaml
 
 from commands.new import annotations, contents, params
 from commands.new.classes import Classes, classes
-from commands.new.layout import Group, Layout, by_extension, layout, shown
+from commands.new.layout import MOST_NAMED, OPEN, Group, Layout, by_extension, layout, shown
 from commands.new.splitting import Splitting, splitting
 from commands.programs import require, run
 from stages.prepare.settings import FEW, AnySource, FolderSource
 from stages.prepare.sources import SOURCES, folder
-from stages.prepare.sources.files.patterns import matched
+from stages.prepare.sources.files.patterns import matched, partners
 from stages.shared.runtime import packages
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import LOCK_FILE, REPORTS_DIR
@@ -209,17 +209,23 @@ def of_masks(root: Path, found: Layout) -> tuple[dict[str, Any], list[str], list
 def chosen_patterns(root: Path, found: Layout, files: int) -> tuple[tuple[str, str], int]:
     """The patterns, and how many files they find beside those of the pairs: as few as can be.
 
+    Those come first that leave folders open, so that they find the pictures of tomorrow's, too.
+
     Raises:
         UserError: no patterns find the pairs.
     """
     fitting: list[tuple[tuple[str, str], int]] = []
     reason = f"no pattern finds the pictures and masks in {root}/ apart"
-    for patterns in (found.patterns(), found.patterns(most_named=len(found.family))):
+    for most_named in (OPEN, MOST_NAMED, len(found.family)):
+        patterns = found.patterns(most_named)
         try:
-            spare = sum(map(len, matched(root, *patterns))) - files
+            files_of = matched(root, *patterns)
+            if most_named == OPEN and partners(*patterns, *files_of) != dict(found.pairs):
+                continue
         except UserError as error:
             reason = str(error)
             continue
+        spare = sum(map(len, files_of)) - files
         if spare >= 0:
             fitting.append((patterns, spare))
         if spare == 0:

@@ -22,6 +22,8 @@ LOOKED_AT = 5
 SYSTEMATIC = 0.2
 # Folders of one level that a pattern names one by one; more of them are `*`.
 MOST_NAMED = 4
+# As many where a pattern leaves them open.
+OPEN = 1
 # Groups of masks, beyond which those of a picture are looked for near it.
 MANY = 100
 # The end of a stem, such as `_mask` or `_gtFine_labelIds`, and its beginning, such as `img_`.
@@ -80,11 +82,11 @@ class Layout(NamedTuple):
         """Of the masks."""
         return self.family[0][1].kind
 
-    def patterns(self, most_named: int = MOST_NAMED) -> tuple[str, str]:
+    def patterns(self, most_named: int) -> tuple[str, str]:
         """Those that find the pictures and the masks.
 
         Args:
-            most_named: folders of one level that are named one by one.
+            most_named: folders of one level that are named one by one, beside those of splits.
         """
         pictures, masks = zip(*self.family, strict=True)
         return pattern(pictures, most_named), pattern(masks, most_named)
@@ -292,16 +294,17 @@ def of_any_split(tail: str) -> str:
     return re.sub(r"[A-Za-z0-9]+", lambda word: "*" if role(word[0]) else word[0], tail)
 
 
-def pattern(every: Sequence[Group], most_named: int = MOST_NAMED) -> str:
-    """The pattern that finds groups whose files are called alike."""
+def pattern(every: Sequence[Group], most_named: int) -> str:
+    """The pattern that finds groups whose files are called alike, see `Layout.patterns`."""
     within = folders([glob.escape(group.folder) for group in every], most_named)
     head, tail = every[0].head, either(dict.fromkeys(group.tail for group in every))
     extensions = either(dict.fromkeys(e for group in every for e in group.extensions))
     return PurePosixPath(within, f"{head}*{tail}{extensions}").as_posix()
 
 
-def folders(every: Sequence[str], most_named: int = MOST_NAMED) -> str:
-    """A pattern of folders: named one by one if they are few, in the order in which they come."""
+def folders(every: Sequence[str], most_named: int) -> str:
+    """A pattern of folders: named one by one, in the order in which they come, if they are few or
+    are those of splits."""
     parts = [PurePosixPath(folder).parts for folder in every]
     if len({len(part) for part in parts}) > 1:
         levels = takewhile(lambda level: len(set(level)) == 1, zip(*parts, strict=False))
@@ -314,7 +317,8 @@ def folders(every: Sequence[str], most_named: int = MOST_NAMED) -> str:
 
 def nameable(level: Collection[str], most_named: int) -> bool:
     """Whether folders can be named one by one."""
-    return len(level) == 1 or (len(level) <= most_named and not re.search(r"[{},]", "".join(level)))
+    few = max(most_named, MOST_NAMED if any(map(role, level)) else 1)
+    return len(level) == 1 or (len(level) <= few and not re.search(r"[{},]", "".join(level)))
 
 
 def either(names: Iterable[str]) -> str:

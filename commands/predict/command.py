@@ -170,9 +170,7 @@ def _scale(text: str) -> float | None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        prog="python -m commands.predict", description=__doc__.split("\n")[0]
-    )
+    made = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     made.add_argument(
         "--variant",
         required=True,

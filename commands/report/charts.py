@@ -33,7 +33,12 @@ def learning_curves(histories: dict[str, Rows], key: str, title: str) -> Spec:
     ]
     spec = _filled("curves", rows, "epoch", "value", title, y_label="")
     # The template has a dash for each revision; here it stands for the data.
-    spec["layer"][0]["encoding"]["strokeDash"] |= {"title": None, "sort": None}
+    # Its legend has a row of its own: beside that of the variants there is no room for both.
+    spec["layer"][0]["encoding"]["strokeDash"] |= {
+        "title": None,
+        "sort": None,
+        "legend": {"orient": "top"},
+    }
     spec["encoding"]["y"]["scale"] = {"zero": key != "loss"}
     return spec | FLUID
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from commands import arguments
 from commands.report import charts
 from stages.shared.formats.predictions import Summary
 from stages.shared.records.dataset import Dataset
@@ -102,6 +103,7 @@ def main() -> None:
     Raises:
         UserError: something is missing, damaged, or does not belong together.
     """
+    arguments.none(__doc__)
     results = read()
     ious = measure(results)
     indices = chosen([iou[results.best] for iou in ious], MOST_PICTURES)
@@ -191,7 +193,7 @@ def measure(results: Results) -> list[PictureIou]:
 
     def mean_iou(truth: np.ndarray, mask: np.ndarray) -> float | None:
         counts = scores.confusion(truth, mask, classes)
-        return round(scores.score(counts).mean_iou, 5) if counts.any() else None
+        return round(scores.of_picture(counts), 5) if counts.any() else None
 
     return [
         {name: mean_iou(shown.truth, mask) for name, mask in shown.predicted.items()}

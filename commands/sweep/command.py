@@ -318,9 +318,7 @@ def report(outcomes: list[Outcome]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        prog="python -m commands.sweep", description=(__doc__ or "").split("\n")[0]
-    )
+    made = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     made.add_argument("--variant", required=True, help="with train: head, such as fcn8s")
     made.add_argument("--trials", type=count, default=12, help="how many (12)")
     return made

@@ -1,5 +1,7 @@
 """Section `backbones` of params.yaml."""
 
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -12,6 +14,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from stages.shared.runtime.errors import UserError
 from stages.shared.settings.section import Section, Text
 
 # The entries of `stages.shared.networks.families.table.NETWORKS`.
@@ -53,8 +56,8 @@ NetworkName = Literal[
 ]
 # Before the name, the handle or the folder of a preset of KerasHub.
 HUB = "hub:"
-# In `weights`: those of the preset.
-PRESET = "preset"
+# In `weights`: those that were published, those of the preset, and those that are drawn.
+IMAGENET, PRESET, RANDOM = "imagenet", "preset", "random"
 PresetName = Annotated[str, Field(pattern=f"^{HUB}.+")]
 # Those that can be built with a share of their channels.
 NARROWING = ("vgg16", "vgg19")
@@ -71,7 +74,11 @@ def _known(network: Any, validate: ValidatorFunctionWrapHandler) -> str:
     try:
         return validate(network)
     except ValidationError:
-        *others, last = get_args(NetworkName)
+        *others, last = names = get_args(NetworkName)
+        if near := get_close_matches(str(network), names, n=1):
+            raise PydanticCustomError(
+                "network", f"did you mean {near[0]}? docs/network.md lists all"
+            ) from None
         raise PydanticCustomError(
             "network",
             "Input should be {others}, '{last}', or hub: and a preset of KerasHub",
@@ -105,7 +112,7 @@ class Backbone(Section):
 
     @model_validator(mode="after")
     def _preset_with_preset(self) -> Self:
-        if self.network.startswith(HUB) and self.weights not in (PRESET, "random"):
+        if self.network.startswith(HUB) and self.weights not in (PRESET, RANDOM):
             raise ValueError(f"{self.network} needs weights: preset, or random")
         if self.weights == PRESET and not self.network.startswith(HUB):
             raise ValueError(f"weights: preset needs a preset, network: {HUB}NAME")
@@ -119,9 +126,26 @@ class Backbone(Section):
     def _narrow_only_if_random(self) -> Self:
         if self.width < 1 and self.network not in NARROWING:
             raise ValueError(f"width {self.width} needs a VGG; {self.network} needs width: 1.0")
-        if self.width < 1 and self.weights != "random":
+        if self.width < 1 and self.weights != RANDOM:
             raise ValueError(
                 f"width {self.width} needs weights: random; "
                 f"the weights {self.weights} need width: 1.0"
             )
         return self
+
+
+def require_weights(weights: str, key: str) -> None:
+    """Fail on weights that are neither a name nor a file.
+
+    Args:
+        weights: of a backbone.
+        key: of `weights` in params.yaml, for messages.
+
+    Raises:
+        UserError: they are neither.
+    """
+    if weights not in (IMAGENET, PRESET, RANDOM) and not Path(weights).is_file():
+        raise UserError(
+            f"params.yaml: {key} is {weights!r}, which is not a file; use imagenet, random, or "
+            "the path of a weights file"
+        )

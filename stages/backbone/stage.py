@@ -1,7 +1,7 @@
 """Stage `backbone@NAME`: a network with its first weights, in models/NAME/."""
 
 from stages.backbone import presets, weights
-from stages.backbone.settings import HUB, PRESET, Backbone
+from stages.backbone.settings import HUB, PRESET, RANDOM, Backbone
 from stages.shared.networks import backbones
 from stages.shared.networks.backbones import BackboneConfig
 from stages.shared.runtime import outputs
@@ -21,7 +21,7 @@ def backbone(name: str) -> str:
     settings, seed = read(key, Backbone), read("seed", Seed)
     handle = settings.network.partition(HUB)[2]
     preset = presets.described(handle, settings.window, f"{key}.network") if handle else None
-    random = settings.weights == "random"
+    random = settings.weights == RANDOM
     model = backbones.build(
         settings.network,
         settings.width,

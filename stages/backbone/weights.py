@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from stages.backbone import checkpoint
+from stages.backbone.settings import IMAGENET, require_weights
 from stages.shared.networks.families.applications import unnumbered
 from stages.shared.networks.families.normalised import plain_layers
 from stages.shared.networks.families.table import NETWORKS, Application, Package
@@ -18,7 +19,6 @@ from stages.shared.runtime.errors import UserError
 
 STALLED_AFTER_SECONDS = 30
 WEIGHTS_DIR = Path("data/weights")
-IMAGENET = "imagenet"
 # Of a VGG's convolutions, the Dense layers that they stand for.
 DENSE = {"fc6": "fc1", "fc7": "fc2"}
 
@@ -36,11 +36,7 @@ def load(model: keras.Model, weights: str, key: str) -> None:
             does not hold them.
     """
     source = NETWORKS[model.name].weights
-    if weights != IMAGENET and not Path(weights).is_file():
-        raise UserError(
-            f"params.yaml: {key} is {weights!r}, which is not a file; use imagenet, random, or "
-            "the path of a weights file"
-        )
+    require_weights(weights, key)
     published = weights == IMAGENET
     match source:
         case Package():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from stages.backbone.settings import require_weights
 from stages.check.schema import Params, read_all
 from stages.prepare.sources import SOURCES
 from stages.shared.runtime import outputs, packages
@@ -30,6 +31,8 @@ def check() -> str:
     root = params.dataset.root
     if not Path(root).is_dir():
         raise UserError(f"params.yaml: dataset.root is {root!r}, which is not a folder")
+    for name, backbone in params.backbones.items():
+        require_weights(backbone.weights, f"backbones.{name}.weights")
     source = SOURCES[params.dataset.source]
     source.check(params.dataset)
     require_classes(params, source.labels(params.dataset).classes)

@@ -26,8 +26,8 @@ from stages.shared.records.ignore_label import IGNORED
 
 LABELS_8_BIT = ("1", "L", "P")
 ORIENTATION = ExifTags.Base.Orientation
-# How many unnamed labels an error lists.
-MOST_LISTED = 8
+# How many unnamed labels an error lists, and of how many nobody has drawn them.
+MOST_LISTED, SMOOTHED = 8, 100
 
 
 class Decoded(NamedTuple):
@@ -102,9 +102,11 @@ class Labels:
             listed = ", ".join(self._shown(label) for label in unnamed[:MOST_LISTED])
             more = f" and {len(unnamed) - MOST_LISTED} more" if len(unnamed) > MOST_LISTED else ""
             kind = "colours" if self.colours else "labels"
-            way_out = doubt or "name them in dataset.classes, or list them in dataset.ignore"
+            way_out = "name them in dataset.classes, or list them in dataset.ignore"
+            if len(unnamed) > SMOOTHED:
+                way_out = "so many come from smoothing: resize masks without, and save them as PNG"
             raise BadPictureError(
-                f"the mask holds {kind} without a class: {listed}{more}; {way_out}"
+                f"the mask holds {kind} without a class: {listed}{more}; {doubt or way_out}"
             )
         return indices.astype(np.uint8)
 

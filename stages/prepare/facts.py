@@ -10,7 +10,7 @@ from stages.shared.formats.pictures import scaled_size
 from stages.shared.records.dataset import Dataset
 from stages.shared.settings.section import SPLITS
 
-# How many times as wide for its height as the median picture, or as high for its width.
+# How many times as wide for its height as another a picture is, or as high for its width.
 FAR_ASPECT = 2.0
 
 
@@ -111,22 +111,31 @@ def _small(facts: list[Facts], dataset: Dataset) -> list[Facts]:
     return [fact for fact, size in fitted if size[0] < tile[0] or size[1] < tile[1]]
 
 
-def _far_aspects(facts: list[Facts], _: Dataset) -> list[Facts]:
-    aspects = [width / height for height, width in (fact.size for fact in facts)]
-    typical = median(aspects)
+def _unlike_others(facts: list[Facts], _: Dataset) -> list[Facts]:
+    """Pictures whose aspect is far from the median picture's."""
+    return _far_from(median(_aspect(fact.size) for fact in facts), facts)
+
+
+def _unlike_frame(facts: list[Facts], dataset: Dataset) -> list[Facts]:
+    """Pictures whose aspect is far from that of the records."""
+    return _far_from(_aspect(dataset.image_size), facts)
+
+
+def _far_from(aspect: float, facts: list[Facts]) -> list[Facts]:
     far = math.log(FAR_ASPECT)
-    pairs = zip(facts, aspects, strict=True)
-    return [fact for fact, aspect in pairs if abs(math.log(aspect / typical)) > far]
+    return [fact for fact in facts if abs(math.log(_aspect(fact.size) / aspect)) > far]
+
+
+def _aspect(size: tuple[int, int]) -> float:
+    height, width = size
+    return width / height
 
 
 # By the fit, a sentence and the pictures that it is about.
 UNUSUAL = {
-    "stretch": ("pictures with an unusual aspect ratio: they will be squeezed", _far_aspects),
-    "pad": (
-        "pictures with an unusual aspect ratio: much of the frame will be padding",
-        _far_aspects,
-    ),
-    "crop": ("pictures with an unusual aspect ratio: much of them will be cut off", _far_aspects),
+    "stretch": ("pictures with an unusual aspect ratio: they will be squeezed", _unlike_others),
+    "pad": ("pictures so long that more than half of the frame will be padding", _unlike_frame),
+    "crop": ("pictures so long that more than half of them will be cut off", _unlike_frame),
     "tiles": ("pictures that are smaller than a tile: the rest of it will be padding", _small),
 }
 

@@ -14,7 +14,7 @@ from stages.shared.settings.mistakes import validate
 from stages.shared.settings.reading import load, read
 from stages.shared.settings.section import Section
 from stages.train.settings import Train, Variant
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Project
 
 DEMO = (ROOT / "profiles/demo.yaml").read_text()
 
@@ -117,7 +117,12 @@ MISTAKES = {
     "unknown network": (
         "network: efficientnet_lite0",
         "network: efficientnet_lite3",
-        ["backbones.lite0.network is 'efficientnet_lite3'", "'efficientnet_lite0'"],
+        ["backbones.lite0.network is 'efficientnet_lite3'", "did you mean efficientnet_lite"],
+    ),
+    "a network like none": (
+        "network: efficientnet_lite0",
+        "network: unet",
+        ["backbones.lite0.network is 'unet'", "'efficientnet_lite0'", "or hub: and a preset"],
     ),
     "a preset without a name": (
         "network: efficientnet_lite0",
@@ -379,6 +384,12 @@ def test_a_missing_file_is_named_with_the_way_out(tmp_path: Path):
 @pytest.mark.parametrize("profile", sorted((ROOT / "profiles").iterdir()), ids=lambda p: p.name)
 def test_every_profile_follows_the_schema(profile: Path):
     assert read_all(profile).variants
+
+
+def test_weights_that_are_no_file_are_found_before_dvc_deletes_anything(in_project: Project):
+    in_project.set_params({"backbones.vgg19.width": 1.0, "backbones.vgg19.weights": "none.h5"})
+    told = in_project.stage("check", check=False).stderr
+    assert "params.yaml: backbones.vgg19.weights is 'none.h5', which is not a file" in told
 
 
 def test_the_committed_parameters_are_the_demos():

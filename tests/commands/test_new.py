@@ -138,6 +138,51 @@ def test_names_of_colours_are_read_as_camvid_has_them(tmp_path: Path):
     }
 
 
+# What else has the colours' names.
+COLOUR_FILES = {
+    "labelmap.txt": "# label:color_rgb:parts\nVoid:0,0,0::\nTree:128,0,255::\nSky:0,255,128::\n",
+    "legend.txt": "Void #000000\nTree #8000FF\nSky #00ff80\n",
+    "class_colors.csv": "name,color\nVoid,#000000\nTree,#8000ff\nSky,#00ff80\n",
+}
+
+
+@pytest.mark.parametrize("name", COLOUR_FILES)
+def test_names_of_colours_are_read_from_other_tools_files(name: str, tmp_path: Path):
+    LAYOUTS["in_colours"](tmp_path)
+    (tmp_path / "class_dict.csv").unlink()
+    (tmp_path / name).write_text(COLOUR_FILES[name])
+    dataset, doubts = described(tmp_path)
+    assert list(dataset["classes"].values()) == ["Void", "Tree", "Sky"]
+    assert not any("colour" in doubt for doubt in doubts)
+
+
+def test_a_colour_without_a_name_is_told(tmp_path: Path):
+    LAYOUTS["in_colours"](tmp_path)
+    (tmp_path / "class_dict.csv").write_text("name,r,g,b\nVoid,0,0,0\nTree,128,0,255\n")
+    dataset, doubts = described(tmp_path)
+    assert dataset["classes"]["#8000ff"] == "colour #8000ff"
+    told = "class_dict.csv has no name for #00ff80; the classes are called after their colours"
+    assert told in doubts
+
+
+def test_pictures_that_come_later_in_new_folders_are_found(tmp_path: Path):
+    """Two sites take pictures today, with the same names; a third does tomorrow."""
+
+    def add(site: str, day: str) -> None:
+        for number in range(12):
+            where = f"{site}/{day}/{number:03}"
+            write(tmp_path / f"images/{where}.jpg", picture(number))
+            write(tmp_path / f"labels/{where}_mask.png", labels(number, 0, 1, 2))
+
+    add("north", "monday")
+    add("south", "monday")
+    dataset, _ = described(tmp_path)
+    assert dataset["pictures"] == "images/*/monday/*.jpg"
+    add("west", "monday")
+    pairs, _ = folder.found(FolderSource.model_validate(dataset), seed=1)
+    assert len([pair for pair in pairs if pair.mask]) == 36
+
+
 def test_a_folder_s_own_names_come_before_those_of_a_published_data_set(tmp_path: Path):
     LAYOUTS["pet"](tmp_path)
     assert any("taken for those of Oxford-IIIT Pet" in doubt for doubt in described(tmp_path)[1])

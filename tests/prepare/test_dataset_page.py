@@ -165,6 +165,28 @@ def test_a_picture_that_exif_turns_and_its_mask_not_is_named(root: Path, monkeyp
     assert found[stale] == ["train: images/train/copied.png"]
 
 
+@pytest.mark.parametrize("fit", ["pad", "crop"])
+def test_pictures_far_from_the_records_shape_are_named(fit: str, root: Path, monkeypatch):
+    """Of a square, a picture of 60 x 100 leaves four tenths to padding, one of 40 x 100 six."""
+    for name, width in (("near", 60), ("far", 40), ("also", 20)):
+        save(root, f"train/{name}", *picture(31 + width, (100, width)))
+    found = warnings(prepare(root, monkeypatch, fit=fit)[1])
+    (about,) = [head for head in found if head.startswith("pictures so long")]
+    assert found[about] == [
+        "train: images/train/also.png, 20 x 100",
+        "train: images/train/far.png, 40 x 100",
+    ]
+
+
+def test_labels_that_smoothing_has_made_are_told(root: Path, monkeypatch):
+    smooth = np.linspace(0, 255, 1600).astype(np.uint8).reshape(40, 40)
+    Image.fromarray(smooth).save(root / "masks/train/a.png")
+    with pytest.raises(
+        UserError, match=r"and 24\d more; so many come from smoothing: resize masks"
+    ):
+        prepare(root, monkeypatch)
+
+
 def test_masks_that_are_jpeg_are_named_whatever_their_suffix(root: Path, monkeypatch):
     Image.fromarray(np.ones((40, 40), np.uint8)).save(root / "masks/train/a.png", "JPEG")
     found = warnings(prepare(root, monkeypatch)[1])

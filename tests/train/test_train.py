@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -164,6 +165,18 @@ def test_a_loss_that_is_not_finite_fails_the_stage_and_names_the_way_out(in_proj
     assert "lower variants.fcn32s.learning_rate or train.learning_rate" in done.stderr
     assert "Traceback" not in done.stderr
     assert Path("models/fcn32s/head.weights.h5").read_bytes() == before
+
+
+def test_a_loss_that_rises_is_told_with_the_way_out(in_project: Project):
+    in_project.set_params({"train.learning_rate": 1e3})
+    printed = in_project.stage("train", "fcn32s").stdout
+    assert re.search(
+        r"note: the loss of fcn32s rose from 1\.\d+ to .*; lower variants\.fcn32s\.learning_rate "
+        r"or train\.learning_rate \(it was 1000\)",
+        printed,
+    )
+    in_project.set_params({"train.learning_rate": 1e-2})
+    assert "rose" not in in_project.stage("train", "fcn32s").stdout
 
 
 def test_batches_come_in_a_new_order_each_epoch_fixed_by_the_seed(in_project: Project):

@@ -43,6 +43,17 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
+def of_picture(confusion: np.ndarray) -> float:
+    """The mean IoU of one picture, over the classes in its truth, from a confusion matrix that
+    holds at least one pixel.
+
+    A class that is in the prediction alone costs the others those pixels. Counted as a class of its
+    own, whose IoU is 0, a few pixels of it would weigh as much as all of another.
+    """
+    there = confusion.sum(axis=1) > 0
+    return float(score(confusion).iou[there].mean())
+
+
 def score(confusion: np.ndarray) -> Scores:
     """Score a confusion matrix that holds at least one pixel."""
     hits = np.diag(confusion).astype(np.float64)

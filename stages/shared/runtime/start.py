@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from stages.shared.runtime import packages, place, seconds, stopping
@@ -48,20 +49,27 @@ def stage(name: str, *arguments: str, setup: Callable[[], None] = lambda: None) 
     print(f"{made}; {took:.1f} s", flush=True)
 
 
-def command(name: str, after_stop: str, setup: Callable[[], None] = lambda: None) -> None:
+def command(
+    name: str, after_stop: str, needs: str = "", setup: Callable[[], None] = lambda: None
+) -> None:
     """Run `main` of `commands/NAME/command.py` as a program.
 
     Args:
         name: of the command.
         after_stop: what to say after Ctrl-C.
+        needs: a package that is not in requirements.txt, and that `make NAME` installs.
         setup: is called before the module is imported.
     """
+    # As it was called, for its --help.
+    sys.argv[0] = f"python -m commands.{name}"
     keep_freed_memory()
     for number in (signal.SIGTERM, signal.SIGHUP):
         # Else what a command has started, in a session of its own, would go on.
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, lambda *_: sys.exit(f"stopped; {after_stop}"))
     with in_plain_words(lambda: f"stopped; {after_stop}"):
+        if needs and find_spec(needs) is None:
+            raise UserError(f"{needs} is not installed; `make {name}` installs it")
         setup()
         run: Callable[[], int | None] = import_module(f"commands.{name}.command").main
         sys.exit(run())

@@ -48,6 +48,16 @@ def test_the_four_measures_and_the_iou_of_each_class(masks):
     assert result.frequency_weighted_iou == pytest.approx(np.dot(weights, ious))
 
 
+def test_a_picture_is_measured_on_the_classes_in_its_truth():
+    """Two pixels of a third class cost the first one these two, and are no class of their own."""
+    truth = np.repeat([0, 1], 8).reshape(4, 4).astype(np.uint8)
+    predicted = truth.copy()
+    predicted[0, :2] = 2
+    counts = scores.confusion(truth, predicted, CLASSES)
+    assert scores.of_picture(counts) == pytest.approx((6 / 8 + 1) / 2)
+    assert scores.score(counts).mean_iou == pytest.approx((6 / 8 + 1 + 0) / 3)
+
+
 def test_the_measures_while_training_are_those_of_the_report(masks):
     truth, predicted = masks
     logits = np.eye(CLASSES, dtype=np.float32)[predicted] * 3

@@ -1,0 +1,41 @@
+"""What all commands have in common, and the shortest of them."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from stages.shared.runtime import start
+from tests.conftest import ROOT, Project
+
+COMMANDS = sorted(path.parent.name for path in ROOT.glob("commands/*/command.py"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_says_what_a_command_does_and_does_nothing(name: str, project: Project):
+    if name == "app":
+        pytest.importorskip("gradio")
+    before = project.digests(".")
+    printed = project.command(name, "--help").stdout
+    assert printed.startswith(f"usage: python -m commands.{name}")
+    described, _ = (import_module(f"commands.{name}.command").__doc__ or "").split("\n", 1)
+    assert described in " ".join(printed.split())
+    assert project.digests(".") == before
+
+
+def test_results_are_the_table_that_compare_prints(built_project: Project):
+    """Of the built project, in which nothing is left to run."""
+    printed = built_project.command("results").stdout
+    first, *rows = printed.splitlines()
+    assert first.split()[:3] == ["%", "mean", "IoU"]
+    assert {row.split()[0] for row in rows} == set(built_project.params["variants"])
+    iou = [float(row.split()[1]) for row in rows]
+    assert iou == sorted(iou, reverse=True)
+    assert printed in built_project.output.read_text().encode().decode("unicode_escape")
+
+
+def test_a_package_of_a_command_that_is_not_installed_is_told(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        start.command("sweep", after_stop="", needs="no_such_package")
+    assert stopped.value.code == "error: no_such_package is not installed; `make sweep` installs it"
