@@ -39,7 +39,8 @@ def write(dataset: Dataset, facts: list[Facts], records: Path, folder: Path) -> 
     sheets = {}
     for split in SPLITS:
         sheets[split] = _contact_sheet(PictureReader(dataset, split, records), split, folder)
-    save(_sizes(facts), folder / "sizes.png")
+    if len({fact.size for fact in facts}) > 1:
+        save(_sizes(facts), folder / "sizes.png")
     page = _page(dataset, facts, found, sheets)
     (folder / "index.html").write_text(page, encoding="utf-8")
     for warning in found:

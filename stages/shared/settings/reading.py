@@ -74,7 +74,7 @@ def load(path: Path = PARAMS_FILE) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path} is missing; copy one from profiles/") from None
     except (yaml.YAMLError, ValueError) as error:
-        problem = " ".join(str(error).split())
+        problem = " ".join(str(error).split()).replace('in "<unicode string>", line', "on line")
         bare_colour = BARE_COLOUR.search(problem)
         hint = "; a colour needs quotes, because # begins a comment" if bare_colour else ""
         raise UserError(f"{path} is not readable as YAML: {problem}{hint}") from None
