@@ -16,7 +16,7 @@ LARGEST_LABEL, MANY = 100, 50
 PUBLISHED_FILE = Path(__file__).with_name("published.yaml")
 # What files are called that have the names, in small letters.
 NAME_FILE = re.compile(
-    r"(class(es)?|labels?|legend|palette|colou?rs?|categories|names)"
+    r"(class(es)?|labels?|legend|palette|colou?rs?|categories)"
     r"([_-]?(names?|dict|map|colou?rs?|list))?\.(txt|csv|tsv)|objectinfo150\.txt"
 )
 
