@@ -164,7 +164,7 @@ def test_prepare_twice_gives_the_same_bytes_on_any_number_of_cores(in_folder: Pa
         patched.setattr(ordered_map.os, "sched_getaffinity", lambda _: {0})
         run_prepare(settings, monkeypatch)
     assert Project(in_folder).digests("data", "reports") == first
-    assert len(first) == 6 + 2 + 13
+    assert len(first) == 6 + 2 + 12
     # Two processes, each of which makes shards.
     monkeypatch.setattr(stage, "WORTH_PROCESSES", 0)
     monkeypatch.setattr(stage, "shared_cores", lambda: 2)
