@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -123,18 +122,10 @@ def start_training(project: Project, *command: str) -> tuple[subprocess.Popen, s
     raise AssertionError(process.stderr.read())
 
 
-def press_ctrl_c(process: subprocess.Popen) -> str:
-    """Press Ctrl-C, and again if it was passed over: Python drops what it raises in a callback."""
-    for _ in range(3):
-        os.killpg(process.pid, signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=20)[1]
-    raise AssertionError("it goes on after Ctrl-C")
-
-
 def interrupt(process: subprocess.Popen) -> str:
-    """Press Ctrl-C; what the command complained of until it ended."""
-    stderr = press_ctrl_c(process)
+    """Press Ctrl-C; what the command complained of within 5 seconds."""
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=5)
     assert process.returncode > 0
     assert "Traceback" not in stderr
     return stderr
@@ -158,7 +149,8 @@ def test_exp_show_tells_how_far_a_training_is_that_runs(place: list[str], long_t
     try:
         _, last_commit = json.loads(long_training.run("dvc", "exp", "show", "--json").stdout)
     finally:
-        press_ctrl_c(process)
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
     (experiment,) = last_commit["experiments"]
     assert experiment["executor"]["state"] == "running"
     metrics = experiment["revs"][0]["data"]["metrics"]
@@ -211,6 +203,54 @@ def test_ctrl_c_ends_a_stage_that_is_deep_in_a_library(library: str):
     _, stderr = process.communicate(timeout=5)
     assert process.returncode != 0
     assert "stopped; 2 finished shards are kept, and `dvc repro` continues from there" in stderr
+
+
+DROPPING = """
+import os, signal
+from stages.shared.runtime import start, stopping
+
+with start.in_plain_words(stopping.standing):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:
+        print("dropped", flush=True)
+    stopping.stands("2 finished shards are kept")
+    print("went on")
+"""
+
+
+def test_ctrl_c_that_a_library_drops_ends_a_stage_where_it_next_keeps_something():
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPING], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (1, "dropped\n"), done.stderr
+    told = "stopped; 2 finished shards are kept, and `dvc repro` continues from there"
+    assert done.stderr == f"\n{told}\n"
+
+
+HANGING = """
+import atexit, ctypes, time
+from stages.shared.runtime import start, stopping
+
+mutex, library = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+library.pthread_mutex_lock(mutex)
+atexit.register(library.pthread_mutex_lock, mutex)
+stopping.END_SECONDS = 0.2
+with start.in_plain_words(stopping.standing):
+    print("busy", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_waits_for_itself_as_it_ends_after_ctrl_c_is_ended():
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGING], cwd=ROOT, stdout=-1, stderr=-1, text=True
+    )
+    assert process.stdout.readline() == "busy\n"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert "stopped; `dvc repro` starts this stage again" in stderr
 
 
 CLEANING = """

@@ -15,10 +15,12 @@ from types import FrameType
 
 # Time until Python acts on Ctrl-C; what is stopped then may take its time to clean up.
 GRACE_SECONDS = 3
+# Time that a process takes to end once it has cleaned up.
+END_SECONDS = 3
 # What the watching process runs. From its standard input it reads a byte for each signal that the
-# watched process gets, one when Python acts on it, and lines of text: what to say if the process
-# has to be ended.
-ACTED = b"\0"
+# watched process gets, one when Python acts on it, one when nothing is left but to end, and lines
+# of text: what to say if the process has to be ended.
+ACTED, ENDING = b"\0", b"\1"
 WATCH = f"""
 import os, select, signal, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -31,6 +33,8 @@ while select.select([0], [], [], end and max(end - time.monotonic(), 0))[0]:
         end = end or time.monotonic() + float(sys.argv[2])
     elif found == {ACTED!r}:
         end = None
+    elif found == {ENDING!r}:
+        end = time.monotonic() + float(sys.argv[3])
     else:
         text = found if text.endswith(b"\\n") else text + found
 if os.getppid() == watched:
@@ -40,12 +44,22 @@ if os.getppid() == watched:
 
 _standing: list[str] = []
 _watchers: list[int] = []
+# Signals that Python has acted on, and watchers of a process that has nothing left but to end.
+_acted: list[int] = []
+_ending: list[subprocess.Popen[bytes]] = []
 
 
 def stands(text: str) -> None:
-    """Note what would be kept if the stage were stopped now."""
+    """Note what would be kept if the stage were stopped now.
+
+    Raises:
+        KeyboardInterrupt: it was to stop, and a library dropped the exception: Keras catches all of
+            them in places, and Python those of callbacks of the garbage collection.
+    """
     _standing[:] = [text]
     _tell(standing())
+    if _acted and threading.current_thread() is threading.main_thread():
+        raise KeyboardInterrupt
 
 
 def standing() -> str:
@@ -57,7 +71,8 @@ def standing() -> str:
 
 @contextmanager
 def in_time(message: Callable[[], str]) -> Iterator[None]:
-    """End the process some seconds after Ctrl-C if Python does not get to act on it.
+    """End the process some seconds after Ctrl-C if Python does not get to act on it, or to end
+    once it has cleaned up: what is left of a step may wait for itself.
 
     Nothing is lost: finished parts are on the disk, beside the outs.
 
@@ -67,38 +82,49 @@ def in_time(message: Callable[[], str]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    command = [sys.executable, "-I", "-S", "-c", WATCH, str(os.getpid()), str(GRACE_SECONDS)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0) as watcher:
-        assert watcher.stdin is not None
-        writer = watcher.stdin.fileno()
-        os.set_blocking(writer, False)
-        former = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        _watchers.append(writer)
-        _tell(message())
-        handler = signal.getsignal(signal.SIGINT)
-        if handler is signal.default_int_handler:
-            signal.signal(signal.SIGINT, _act)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, handler)
-            signal.set_wakeup_fd(former)
-            _watchers.remove(writer)
+    times = str(GRACE_SECONDS), str(END_SECONDS)
+    command = [sys.executable, "-I", "-S", "-c", WATCH, str(os.getpid()), *times]
+    _acted.clear()
+    watcher = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)
+    assert watcher.stdin is not None
+    writer = watcher.stdin.fileno()
+    os.set_blocking(writer, False)
+    former = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    _watchers.append(writer)
+    _tell(message())
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _act)
+    try:
+        yield
+    except KeyboardInterrupt:
+        _send(ENDING)
+        # It lives as long as this process, whose end closes what it reads.
+        _ending.append(watcher)
+        raise
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        signal.set_wakeup_fd(former)
+        _watchers.remove(writer)
+        if watcher not in _ending:
             watcher.terminate()
+            watcher.communicate()
 
 
 def _act(number: int, frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt, and let the process clean up."""
-    for writer in _watchers:
-        # It may be gone, or its pipe may be full.
-        with suppress(OSError):
-            os.write(writer, ACTED)
+    _acted.append(number)
+    _send(ACTED)
     signal.default_int_handler(number, frame)
 
 
 def _tell(text: str) -> None:
     """Send the watching process the message that it prints if it ends this process."""
+    _send(f"{text}\n".encode())
+
+
+def _send(content: bytes) -> None:
     for writer in _watchers:
         # It may have been killed, or its pipe may be full.
         with suppress(OSError):
-            os.write(writer, f"{text}\n".encode())
+            os.write(writer, content)
