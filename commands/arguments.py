@@ -3,13 +3,13 @@
 import argparse
 
 
-def none(description: str | None) -> None:
-    """Read the command line of a command that takes no arguments; --help says what it does.
+def command_line(described: str | None) -> argparse.ArgumentParser:
+    """The parser of a command that takes no arguments yet; --help says what it does.
 
     Args:
-        description: its module's docstring.
+        described: the command's docstring, of whose first line that is.
     """
-    argparse.ArgumentParser(description=(description or "").splitlines()[0]).parse_args()
+    return argparse.ArgumentParser(description=(described or "").splitlines()[0])
 
 
 def count(text: str) -> int:

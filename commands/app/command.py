@@ -5,7 +5,6 @@
 It listens on localhost only and sends nothing to other machines.
 """
 
-import argparse
 import html
 import json
 import os
@@ -19,7 +18,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from commands.arguments import count
+from commands.arguments import command_line, count
 from commands.predict.segmenter import Segmenter, together, trained_variants
 from stages.shared.formats import pictures
 from stages.shared.formats.pictures import BadPictureError
@@ -229,7 +228,7 @@ def serve(made: gr.Blocks, port: int, max_megabytes: int) -> None:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = command_line(__doc__)
     parser.add_argument("--port", type=count, default=7860, help="to listen on (7860)")
     parser.add_argument(
         "--max-megabytes", type=count, default=20, help="size of the largest file (20)"

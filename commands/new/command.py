@@ -7,7 +7,6 @@ under DVC, and removes the reports and the lock file of what the project held be
 found and what it took for granted.
 """
 
-import argparse
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from commands.arguments import command_line
 from commands.new import annotations, contents, params
 from commands.new.classes import Classes, classes
 from commands.new.layout import MOST_NAMED, OPEN, Group, Layout, by_extension, layout, shown
@@ -46,7 +46,7 @@ def main() -> None:
         UserError: the folder has no pictures with masks or annotations, or the project has changes
             that Git does not have.
     """
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command_line(__doc__)
     parser.add_argument(
         "data", type=Path, help="folder of the pictures and of their masks or annotations"
     )

@@ -317,7 +317,7 @@ def folders(every: Sequence[str], most_named: int) -> str:
 
 def nameable(level: Collection[str], most_named: int) -> bool:
     """Whether folders can be named one by one."""
-    few = max(most_named, MOST_NAMED if any(map(role, level)) else 1)
+    few = max(most_named, MOST_NAMED) if any(map(role, level)) else most_named
     return len(level) == 1 or (len(level) <= few and not re.search(r"[{},]", "".join(level)))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from commands.arguments import count
+from commands.arguments import command_line, count
 from commands.predict.inputs import Failed, Loaded, PictureTask, batches, load, tasks
 from commands.predict.masks import TABLE, Masks, remove_former
 from commands.predict.segmenter import TILE, Segmenter, Views, together, trained_variants
@@ -170,7 +170,7 @@ def _scale(text: str) -> float | None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    made = command_line(__doc__)
     made.add_argument(
         "--variant",
         required=True,

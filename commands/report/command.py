@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from commands import arguments
+from commands.arguments import command_line
 from commands.report import charts
 from stages.shared.formats.predictions import Summary
 from stages.shared.records.dataset import Dataset
@@ -103,7 +103,7 @@ def main() -> None:
     Raises:
         UserError: something is missing, damaged, or does not belong together.
     """
-    arguments.none(__doc__)
+    command_line(__doc__).parse_args()
     results = read()
     ious = measure(results)
     indices = chosen([iou[results.best] for iou in ious], MOST_PICTURES)

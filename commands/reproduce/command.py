@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from commands import arguments
+from commands.arguments import command_line
 from commands.programs import require, run
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import LOCK_FILE
@@ -118,7 +118,7 @@ def report(expected: dict[str, Outs], found: dict[str, Outs], what: str) -> bool
 
 def main() -> int:
     """Run the command; the exit code says whether every stage holds."""
-    arguments.none(__doc__)
+    command_line(__doc__).parse_args()
     for program in ("dvc", "git"):
         require(program)
     return 0 if reproduce() else 1

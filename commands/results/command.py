@@ -5,7 +5,7 @@
 The stage `compare` prints it, too, but DVC does not run that where nothing has changed.
 """
 
-from commands import arguments
+from commands.arguments import command_line
 from stages.compare.stage import table
 from stages.shared.formats.predictions import Summary
 from stages.shared.results.variants import variant_names
@@ -17,5 +17,5 @@ def main() -> None:
     Raises:
         UserError: an evaluation is damaged.
     """
-    arguments.none(__doc__)
+    command_line(__doc__).parse_args()
     print(table({name: Summary.load(name) for name in variant_names()}))

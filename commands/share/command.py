@@ -7,7 +7,7 @@ pushes its entries, but not the outs that Git tracks (histories, metrics, plots)
 runs the stage again, so this command pushes them too.
 """
 
-from commands import arguments
+from commands.arguments import command_line
 from commands.internals import push_outs_of_git
 from commands.programs import run
 
@@ -18,6 +18,6 @@ def main() -> None:
     Raises:
         UserError: a push failed.
     """
-    arguments.none(__doc__)
+    command_line(__doc__).parse_args()
     run("dvc", "push", "--run-cache")
     print(f"{push_outs_of_git()} more, of outs that Git tracks")

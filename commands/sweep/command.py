@@ -29,7 +29,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from commands.arguments import count
+from commands.arguments import command_line, count
 from commands.internals import experiment_reference
 from commands.programs import end, require
 from stages.shared.runtime.console import bar
@@ -318,7 +318,7 @@ def report(outcomes: list[Outcome]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    made = command_line(__doc__)
     made.add_argument("--variant", required=True, help="with train: head, such as fcn8s")
     made.add_argument("--trials", type=count, default=12, help="how many (12)")
     return made

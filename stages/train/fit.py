@@ -15,6 +15,9 @@ from stages.train.sampling import Sampled
 from stages.train.settings import Train
 from stages.train.supplied import Augment, Resident, Supplied, resident_bytes
 
+# How many times the loss of the start the last epoch's is, if the steps are too long.
+DIVERGED = 2
+
 
 def fit(
     network: keras.Model,
@@ -90,12 +93,17 @@ def fit(
                 EpochLines(name, settings.epochs),
             ],
         )
-    if not math.isfinite(progress.rows[-1]["loss"]):
+    first, last = progress.rows[0]["val_loss"], progress.rows[-1]["loss"]
+    way_out = (
+        f"lower variants.{name}.learning_rate or train.learning_rate "
+        f"(it was {settings.learning_rate:g})"
+    )
+    if not math.isfinite(last):
         raise UserError(
-            f"the loss of {name} is no longer finite in epoch {len(progress.rows) - 1}; "
-            f"lower variants.{name}.learning_rate or train.learning_rate "
-            f"(it was {settings.learning_rate:g})"
+            f"the loss of {name} is no longer finite in epoch {len(progress.rows) - 1}; {way_out}"
         )
+    if last > DIVERGED * first:
+        print(f"note: the loss of {name} rose from {first:.4g} to {last:.4g}; {way_out}")
 
 
 def measured(model: Supplied, validation: Batches) -> dict[str, float]:

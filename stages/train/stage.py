@@ -45,8 +45,6 @@ from stages.train.settings import Train, Variant
 from stages.train.standardised import Statistics
 
 STATE_FILE = "state.npz"
-# How many times the loss of the start the last epoch's is, if the steps are too long.
-DIVERGED = 2
 # Largest number of copies of the weights on the disk: in the state one, one as the best, and one
 # for each moment of the optimiser; all of these twice while the state is replaced; and the out.
 COPIES = {"adamw": 9, "sgd": 7}
@@ -70,12 +68,6 @@ def train(name: str) -> str:
     keras.utils.set_random_seed(read("seed", Seed))
     progress = TRAININGS[variant.train](name, variant, settings)
     epochs, best = len(progress.rows) - 1, progress.best_epoch
-    if (last := progress.rows[-1]["loss"]) > DIVERGED * (first := progress.rows[0]["val_loss"]):
-        print(
-            f"note: the loss of {name} rose from {first:.4g} to {last:.4g}; lower "
-            f"variants.{name}.learning_rate or train.learning_rate (it was "
-            f"{settings.learning_rate:g})"
-        )
     kept = f"the weights of epoch {best} are kept" if best else "none was better than the start"
     return (
         f"{name}: {counted(epochs, 'epoch')}; {kept}, with a validation mean IoU of "

@@ -117,7 +117,7 @@ MISTAKES = {
     "unknown network": (
         "network: efficientnet_lite0",
         "network: efficientnet_lite3",
-        ["backbones.lite0.network is 'efficientnet_lite3'", "did you mean efficientnet_lite"],
+        ["backbones.lite0.network is 'efficientnet_lite3'", "did you mean efficientnet_lite2?"],
     ),
     "a network like none": (
         "network: efficientnet_lite0",

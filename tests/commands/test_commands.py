@@ -1,11 +1,11 @@
 """What all commands have in common, and the shortest of them."""
 
+import subprocess
+import sys
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
-from stages.shared.runtime import start
 from tests.conftest import ROOT, Project
 
 COMMANDS = sorted(path.parent.name for path in ROOT.glob("commands/*/command.py"))
@@ -34,8 +34,11 @@ def test_results_are_the_table_that_compare_prints(built_project: Project):
     assert printed in built_project.output.read_text().encode().decode("unicode_escape")
 
 
-def test_a_package_of_a_command_that_is_not_installed_is_told(tmp_path: Path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stopped:
-        start.command("sweep", after_stop="", needs="no_such_package")
-    assert stopped.value.code == "error: no_such_package is not installed; `make sweep` installs it"
+def test_a_package_of_a_command_that_is_not_installed_is_told():
+    program = (
+        "from stages.shared.runtime import start\n"
+        "start.command('sweep', after_stop='', needs='no_such_package')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: no_such_package is not installed; `make sweep` installs it\n"
