@@ -179,6 +179,15 @@ def test_two_runs_at_once_never_write_the_same_output(long_training: Project):
     interrupt(first)
 
 
+def stopped_when_busy(program: str) -> subprocess.Popen:
+    """A program that prints `busy`, and has Ctrl-C pressed then."""
+    command = [sys.executable, "-c", program]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=-1, text=True)
+    assert process.stdout.readline() == "busy\n"
+    process.send_signal(signal.SIGINT)
+    return process
+
+
 BUSY = """
 import ctypes
 from stages.shared.runtime import start, stopping
@@ -196,10 +205,7 @@ with start.in_plain_words(stopping.standing):
 @pytest.mark.parametrize("library", ["CDLL", "PyDLL"])
 def test_ctrl_c_ends_a_stage_that_is_deep_in_a_library(library: str):
     """A signal does not end the wait; with PyDLL all threads of Python wait along."""
-    command = [sys.executable, "-c", BUSY.format(library=library)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=-1, text=True)
-    assert process.stdout.readline() == "busy\n"
-    process.send_signal(signal.SIGINT)
+    process = stopped_when_busy(BUSY.format(library=library))
     _, stderr = process.communicate(timeout=5)
     assert process.returncode != 0
     assert "stopped; 2 finished shards are kept, and `dvc repro` continues from there" in stderr
@@ -243,11 +249,7 @@ with start.in_plain_words(stopping.standing):
 
 
 def test_what_waits_for_itself_as_it_ends_after_ctrl_c_is_ended():
-    process = subprocess.Popen(
-        [sys.executable, "-c", HANGING], cwd=ROOT, stdout=-1, stderr=-1, text=True
-    )
-    assert process.stdout.readline() == "busy\n"
-    process.send_signal(signal.SIGINT)
+    process = stopped_when_busy(HANGING)
     _, stderr = process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert "stopped; `dvc repro` starts this stage again" in stderr
@@ -269,11 +271,7 @@ with start.in_plain_words(stopping.standing):
 
 
 def test_what_is_stopped_may_clean_up_for_longer_than_it_takes_to_stop():
-    process = subprocess.Popen(
-        [sys.executable, "-c", CLEANING], cwd=ROOT, stdout=-1, stderr=-1, text=True
-    )
-    assert process.stdout.readline() == "busy\n"
-    process.send_signal(signal.SIGINT)
+    process = stopped_when_busy(CLEANING)
     stdout, stderr = process.communicate()
     assert (process.returncode, stdout) == (1, "cleaned up\n"), stderr
     assert stderr == "\nstopped; `dvc repro` starts this stage again\n"
