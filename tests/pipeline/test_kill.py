@@ -234,6 +234,41 @@ def test_ctrl_c_that_a_library_drops_ends_a_stage_where_it_next_keeps_something(
     assert done.stderr == f"\n{told}\n"
 
 
+COLLECTING = """
+import gc, time
+from stages.shared.runtime import start, stopping
+
+def collecting(phase, info):
+    gc.callbacks.remove(collecting)
+    print("busy", flush=True)
+    time.sleep(60)
+
+class Deleted:
+    def __del__(self):
+        print("busy", flush=True)
+        time.sleep(60)
+
+def by_collection():
+    gc.callbacks.append(collecting)
+    gc.collect()
+
+def by_deletion():
+    Deleted()
+
+with start.in_plain_words(stopping.standing):
+    {where}()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("where", ["by_collection", "by_deletion"])
+def test_ctrl_c_that_python_can_only_drop_comes_again(where: str):
+    process = stopped_when_busy(COLLECTING.format(where=where))
+    _, stderr = process.communicate(timeout=5)
+    assert process.returncode == 1
+    assert stderr == "\nstopped; `dvc repro` starts this stage again\n"
+
+
 HANGING = """
 import atexit, ctypes, time
 from stages.shared.runtime import start, stopping

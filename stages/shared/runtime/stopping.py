@@ -11,16 +11,24 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs as Dropped
 
 # Time until Python acts on Ctrl-C; what is stopped then may take its time to clean up.
 GRACE_SECONDS = 3
 # Time that a process takes to end once it has cleaned up.
 END_SECONDS = 3
+# Time until Ctrl-C is sent again after Python dropped its exception.
+AGAIN_SECONDS = 0.1
 # What the watching process runs. From its standard input it reads a byte for each signal that the
-# watched process gets, one when Python acts on it, one when nothing is left but to end, and lines
-# of text: what to say if the process has to be ended.
-ACTED, ENDING = b"\0", b"\1"
+# watched process gets, one when Python acts on it, one when the exception was dropped, one when
+# nothing is left but to end, and lines of text: what to say if the process has to be ended. No
+# signal has these bytes, nor has text in UTF-8.
+ACTED, DROPPED, ENDING = b"\xfd", b"\xfe", b"\xff"
 WATCH = f"""
 import os, select, signal, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -33,6 +41,9 @@ while select.select([0], [], [], end and max(end - time.monotonic(), 0))[0]:
         end = end or time.monotonic() + float(sys.argv[2])
     elif found == {ACTED!r}:
         end = None
+    elif found == {DROPPED!r}:
+        time.sleep({AGAIN_SECONDS})
+        os.kill(watched, signal.SIGINT)
     elif found == {ENDING!r}:
         end = time.monotonic() + float(sys.argv[3])
     else:
@@ -54,7 +65,7 @@ def stands(text: str) -> None:
 
     Raises:
         KeyboardInterrupt: it was to stop, and a library dropped the exception: Keras catches all of
-            them in places, and Python those of callbacks of the garbage collection.
+            them in places.
     """
     _standing[:] = [text]
     _tell(standing())
@@ -95,6 +106,8 @@ def in_time(message: Callable[[], str]) -> Iterator[None]:
     handler = signal.getsignal(signal.SIGINT)
     if handler is signal.default_int_handler:
         signal.signal(signal.SIGINT, _act)
+    hook = sys.unraisablehook
+    sys.unraisablehook = partial(_again, hook)
     try:
         yield
     except KeyboardInterrupt:
@@ -104,6 +117,7 @@ def in_time(message: Callable[[], str]) -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGINT, handler)
+        sys.unraisablehook = hook
         signal.set_wakeup_fd(former)
         _watchers.remove(writer)
         if watcher not in _ending:
@@ -116,6 +130,15 @@ def _act(number: int, frame: FrameType | None) -> None:
     _acted.append(number)
     _send(ACTED)
     signal.default_int_handler(number, frame)
+
+
+def _again(former: "Callable[[Dropped], object]", dropped: "Dropped") -> None:
+    """Have Ctrl-C sent again where Python can only drop its exception: in a `__del__`, or in a
+    callback of the garbage collection."""
+    if dropped.exc_type is KeyboardInterrupt:
+        _send(DROPPED)
+    else:
+        former(dropped)
 
 
 def _tell(text: str) -> None:
