@@ -78,6 +78,12 @@ def replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def looks_ahead() -> bool:
+    """Whether Keras looks at a batch before it builds a model: not with TensorFlow on one device,
+    where it builds while it traces the first step."""
+    return keras.backend.backend() != "tensorflow" or replicas() > 1
+
+
 def replica() -> Any:
     """Which of them this is, from 0; inside a step."""
     if replicas() == 1:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import keras
 
 from stages.shared.runtime.errors import UserError
+from stages.train import distribution
 from stages.train.batches import Batches, read_errors
 from stages.train.losses import PixelLoss
 from stages.train.metrics import MeanIoU, PixelAccuracy
@@ -67,8 +68,9 @@ def fit(
     model.optimizer.build(model.trainable_variables)
     progress.set_model(model)
     with read_errors(*splits):
-        # So that Keras takes no batch from a stream to see what it looks like.
-        model.test_on_batch(validation.read(validation.epoch(1)[0])[0])
+        if distribution.looks_ahead():
+            # So that Keras takes no batch from a stream to see what it looks like.
+            model.test_on_batch(validation.read(validation.epoch(1)[0])[0])
         if not progress.restore():
             progress.start(measured(model, validation))
         done = len(progress.rows) - 1

@@ -361,8 +361,8 @@ def test_of_the_validation_split_no_batch_is_read_that_nobody_measures(tmp_path:
     progress = Progress(tmp_path / "state.npz", epochs)
     training = Batches(Pixels(8), 4, seed=0)
     fit(classifier(), PixelLoss(2), training, validation, settings(epochs=epochs), "x", progress)
-    # Once for its size, once for Keras to see what a batch looks like; then epoch 0 and the others.
-    assert pictures.taken == 2 + len(validation) * (1 + epochs)
+    # Once for its size; then epoch 0 and the others.
+    assert pictures.taken == 1 + len(validation) * (1 + epochs)
 
 
 @pytest.mark.parametrize("kept", [True, False])
