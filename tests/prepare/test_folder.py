@@ -503,6 +503,20 @@ def test_what_is_in_no_split_is_told(root: Path, capsys):
     assert capsys.readouterr().out == f"note: in no split: {listed}\n"
 
 
+def test_pictures_that_no_pattern_finds_are_told_by_their_folder(root: Path, capsys):
+    for name in ("images/1.png", "new/1.png", "new/later/2.png", "new/later/3.png"):
+        save(root / name, labels_of(1))
+    (root / "masks/1.png").write_bytes((root / "masks/a.png").read_bytes())
+    for name in ("new/notes.txt", "new/.4.png", ".hidden/5.png", "top.png"):
+        save(root / f"{name}.png", labels_of(1))
+        (root / f"{name}.png").rename(root / name)
+    names(settings(root), "train")
+    expected = "1 in ./, 1 in new/, 2 in new/later/"
+    assert capsys.readouterr().out == (
+        f"note: neither dataset.pictures nor dataset.masks finds some files: {expected}\n"
+    )
+
+
 def test_a_picture_without_a_mask_may_be_skipped(root: Path, capsys):
     (root / "masks/c.png").unlink()
     (root / "images/d.png").unlink()

@@ -6,16 +6,17 @@ Errors that concern the whole folder are reported before the first picture is de
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.prepare.decoding import Decoded, Example, Labels, decode_pair
 from stages.prepare.settings import FEW, MAX_CLASSES, FolderSource, OnDisk, has_colours, told
 from stages.prepare.sources.files.lists import lines, lists
 from stages.prepare.sources.files.pairs import Pair, pairs
-from stages.prepare.sources.files.patterns import matched
+from stages.prepare.sources.files.patterns import Found, matched
 from stages.prepare.sources.files.splits import splits
 from stages.shared.formats.pictures import BadPictureError
 from stages.shared.runtime import carried
@@ -23,6 +24,7 @@ from stages.shared.runtime.console import counted, listed
 from stages.shared.runtime.errors import UserError
 
 Decoding = Callable[[], Decoded]
+Note = Callable[[str], object]
 # Pictures of each split that `check` decodes.
 TRIED = 4
 
@@ -125,9 +127,9 @@ def examples(settings: FolderSource, seed: int) -> dict[str, list[Example]]:
 
 
 def found(
-    settings: FolderSource, seed: int, note: Callable[[str], object] = lambda text: None
+    settings: FolderSource, seed: int, note: Note | None = None
 ) -> tuple[list[Pair], dict[str, list[Pair]]]:
-    """All pairs, and those of each split.
+    """All pairs, and those of each split; a note is called with what is left out.
 
     Raises:
         UserError: as `examples`.
@@ -135,8 +137,28 @@ def found(
     pictures, masks = matched(Path(settings.root), settings.pictures, settings.masks)
     by_list = settings.splits.by == "list"
     listed_ones = lists(settings, pictures, masks) if by_list else {}
-    every = pairs(settings, pictures, masks, listed_ones, note)
+    every = pairs(settings, pictures, masks, listed_ones, note or (lambda text: None))
+    if note and (missed := overlooked(settings, pictures, masks)):
+        named = listed([f"{number:,} in {folder}/" for folder, number in sorted(missed.items())])
+        note(f"note: neither dataset.pictures nor dataset.masks finds some files: {named}")
     return every, splits(settings, every, listed_ones, seed)
+
+
+def overlooked(settings: FolderSource, pictures: Found, masks: Found) -> Counter[str]:
+    """How many files have the suffix of a picture and are neither picture nor mask, by folder.
+
+    Hidden ones do not count.
+    """
+    suffixes = {PurePosixPath(file).suffix for file in pictures}
+    missed = Counter[str]()
+    for folder, below, names in os.walk(settings.root, followlinks=True):
+        below[:] = [name for name in below if not name.startswith(".")]
+        inside = PurePosixPath(Path(folder).relative_to(settings.root).as_posix())
+        for name in names:
+            file = str(inside / name)
+            if PurePosixPath(name).suffix in suffixes and not name.startswith("."):
+                missed[str(inside)] += file not in pictures and file not in masks
+    return +missed
 
 
 class Decode:
