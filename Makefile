@@ -9,7 +9,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 # Of `make sweep` and `make predict`.
-VARIANT ?= fcn8s
+VARIANT ?=
 TRIALS ?= 12
 OUT ?= predicted
 PICTURES ?=
@@ -36,7 +36,7 @@ new: $(VENV)/installed
 
 # make sweep [VARIANT=fcn8s] [TRIALS=12]
 sweep: $(VENV)/sweep-installed
-	python -m commands.sweep --variant $(VARIANT) --trials $(TRIALS)
+	python -m commands.sweep --variant $(or $(VARIANT),fcn8s) --trials $(TRIALS)
 
 # Pushes the outputs and the run cache to the DVC remote.
 share: $(VENV)/installed
@@ -44,7 +44,7 @@ share: $(VENV)/installed
 
 # make predict PICTURES="photo.jpg folder" [VARIANT=fcn8s] [OUT=predicted] [REPLACE=yes]
 predict: $(VENV)/installed
-	python -m commands.predict --variant $(VARIANT) --out "$(OUT)" $(if $(REPLACE),--replace) $(PICTURES)
+	python -m commands.predict $(addprefix --variant ,$(VARIANT)) --out "$(OUT)" $(if $(REPLACE),--replace) $(PICTURES)
 
 # The table of the variants, best first.
 results: $(VENV)/installed

@@ -222,6 +222,8 @@ def serve(made: gr.Blocks, port: int, max_megabytes: int) -> None:
     print(f"Open http://{ADDRESS}:{port} in a browser; Ctrl-C ends it", flush=True)
     try:
         threading.Event().wait()
+    except KeyboardInterrupt:
+        print("\nstopped")
     finally:
         made.close(verbose=False)
 

@@ -1,9 +1,9 @@
 """Predict: class maps of unlabelled pictures. Not a stage of dvc.yaml; run by hand.
 
-    python -m commands.predict --variant fcn8s --out DIR PICTURE_OR_FOLDER...
+    python -m commands.predict [--variant fcn8s] --out DIR PICTURE_OR_FOLDER...
 
 For each picture DIR gets a palette PNG of the picture's own size, and shares.csv a row. With
-several variants DIR has a folder for each.
+several variants DIR has a folder for each; without --variant it is the one with the best mean IoU.
 """
 
 import argparse
@@ -23,9 +23,12 @@ from commands.predict.masks import TABLE, Masks, remove_former
 from commands.predict.segmenter import TILE, Segmenter, Views, together, trained_variants
 from stages.evaluate.settings import LARGEST_SCALE
 from stages.shared.formats.pictures import Size
+from stages.shared.formats.predictions import SUMMARY_FILE, Summary
+from stages.shared.results.variants import variant_names
 from stages.shared.runtime.console import bar, listed
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.ordered_map import ordered_map
+from stages.shared.runtime.paths import EVALUATION_DIR
 
 BATCH_SIZE = 16
 # Times as large as in training, beyond which a network seldom knows an object again.
@@ -42,12 +45,10 @@ def predict(arguments: argparse.Namespace) -> int:
         UserError: there is no such variant, file or folder, a picture would be overwritten, or the
             folder has the masks of an earlier run.
     """
-    variants: list[str] = list(dict.fromkeys(arguments.variant))
+    variants: list[str] = list(dict.fromkeys(arguments.variant or [best_variant()]))
     out: Path = arguments.out
     folders = {v: out if len(variants) == 1 else out / v for v in variants}
     found = tasks(arguments.pictures, out, list(folders.values()))
-    views = Views(arguments.scale, arguments.flip, arguments.scales, arguments.tile)
-    segmenters = together(variants, views)
     # An earlier run may have had one variant or several.
     former = [f for f in (out, *(out / v for v in trained_variants())) if (f / TABLE).exists()]
     if former and not arguments.replace:
@@ -55,6 +56,8 @@ def predict(arguments: argparse.Namespace) -> int:
             f"{former[0]}/ has the masks of an earlier run; use another --out, or --replace (make "
             f"predict: REPLACE=yes), which removes those that {former[0] / TABLE} names"
         )
+    views = Views(arguments.scale, arguments.flip, arguments.scales, arguments.tile)
+    segmenters = together(variants, views)
     for folder in former:
         remove_former(folder)
     try:
@@ -67,6 +70,25 @@ def predict(arguments: argparse.Namespace) -> int:
         ) from None
     print(f"{len(found) - failed:,} of {len(found):,} pictures segmented, in {arguments.out}/")
     return failed
+
+
+def best_variant() -> str:
+    """The trained variant of params.yaml with the best mean IoU on `evaluate.split`.
+
+    Raises:
+        UserError: none is evaluated, or an evaluation is damaged.
+    """
+    trained = set(trained_variants())
+    found = {
+        name: Summary.load(name).mean_iou
+        for name in variant_names()
+        if name in trained and (EVALUATION_DIR / name / SUMMARY_FILE).exists()
+    }
+    if not found:
+        raise UserError("no variant is evaluated yet; `dvc repro` does it, or name a --variant")
+    best = max(found, key=lambda name: found[name])
+    print(f"{best}, a mean IoU of {found[best]:.1%}; --variant takes another")
+    return best
 
 
 def segment(
@@ -173,10 +195,10 @@ def parser() -> argparse.ArgumentParser:
     made = command_line(__doc__)
     made.add_argument(
         "--variant",
-        required=True,
         action="append",
-        help="a trained variant, such as fcn8s; can be repeated: a frozen backbone runs once for "
-        "all of its variants",
+        default=[],
+        help="a trained variant, such as fcn8s (the default has the best mean IoU); can be "
+        "repeated: a frozen backbone runs once for all of its variants",
     )
     made.add_argument("--out", required=True, type=Path, help="folder for the masks")
     made.add_argument(

@@ -1,6 +1,7 @@
 """Prediction: any picture, at its own size, in tiles where it is large."""
 
 import csv
+import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -297,6 +298,32 @@ def test_a_folder_of_pictures_becomes_masks_of_their_sizes(
         assert (int(row["width"]), int(row["height"])) == size
         for index, class_name in enumerate(demo.CLASSES):
             assert float(row[class_name]) == pytest.approx((labels == index).mean(), abs=1e-6)
+
+
+def test_without_a_variant_it_is_the_best_one(
+    built_project: Project, pictures: Path, tmp_path: Path
+):
+    metrics = {
+        path.parent.name: json.loads(path.read_text())["mean_iou"]
+        for path in built_project.folder.glob("reports/*/metrics.json")
+    }
+    best = max(metrics, key=metrics.__getitem__)
+    out, named = tmp_path / "out", tmp_path / "named"
+    done = built_project.command("predict", "--out", str(out), str(pictures / "a.png"))
+    assert f"{best}, a mean IoU of {metrics[best]:.1%}; --variant takes" in done.stdout
+    built_project.command(
+        "predict", "--variant", best, "--out", str(named), str(pictures / "a.png")
+    )
+    assert (out / "a.png").read_bytes() == (named / "a.png").read_bytes()
+
+
+def test_without_an_evaluation_a_variant_has_to_be_named(tmp_path: Path, monkeypatch):
+    from commands.predict import command as predict
+
+    (tmp_path / "params.yaml").write_text("variants: {fcn8s: {stride: 8}}\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no variant is evaluated yet; `dvc repro` does it, or"):
+        predict.best_variant()
 
 
 def test_several_variants_get_a_folder_each(built_project: Project, pictures: Path, tmp_path: Path):
