@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--validation", type=float, default=1.0, help="pictures for each of them")
     parser.add_argument("--pixels", type=float, default=0.25, help="share that the loss counts")
     parser.add_argument("--heads", choices=HEADS, nargs="*", default=list(HEADS))
     parser.add_argument("--train-network", action="store_true", help="train the backbone, too")
@@ -112,6 +113,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "matrix_tflops": peak / 1e12,
         "features_pictures_a_second": options.pictures / seconds,
         "features_share_of_matrix_peak": flop * options.pictures / seconds / peak,
+        "validation_pictures_for_each": options.validation,
         "heads": {name: train_head(name, taps, masks, options) for name in options.heads},
     }
     if options.train_network:
@@ -188,10 +190,11 @@ def train_head(
     for tap, parts in taps.items():
         inputs |= {tap: parts.values, f"{tap}_scale": parts.scale}
     reader = ArrayReader(inputs, masks)
+    validation = ArrayReader(*reader.take(np.arange(round(options.validation * len(masks)))))
     scores = on_stored(heads.scores(head))
     part = sampled(scores, config.stride, options.pixels, seed=0)
-    epochs, rows = fitted(on_stored(head), reader, reader, options, part)
-    # A training pass and a validation pass over the same pictures; the first epoch compiles.
+    epochs, rows = fitted(on_stored(head), reader, validation, options, part)
+    # A training pass and a validation pass; the first epoch compiles.
     return {
         "ms_a_picture_and_epoch": 1000 * min(epochs.seconds) / len(masks),
         "first_loss": rows[0]["val_loss"],

@@ -109,6 +109,7 @@ def nothing_to_do(results: dict[str, Any]) -> str:
 def rates(results: dict[str, Any]) -> str:
     """Features and heads on arrays, against the device's own peak."""
     found = results["rates"]
+    validation = found["validation_pictures_for_each"]
     rows = [
         ("backbone, pictures a second", f"{found['features_pictures_a_second']:,.1f}"),
         ("operations a picture", f"{found['gflop_a_picture']:.1f} GFLOP"),
@@ -117,7 +118,7 @@ def rates(results: dict[str, Any]) -> str:
     ]
     rows += [
         (
-            f"{name}, training and validating on a picture, an epoch",
+            f"{name}, training on a picture, validating on {validation:.2f}, an epoch",
             f"{head['ms_a_picture_and_epoch']:.2f} ms",
         )
         for name, head in found["heads"].items()

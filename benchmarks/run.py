@@ -150,6 +150,7 @@ def rates(options: argparse.Namespace, backend: str) -> dict[str, Any]:
     """What `benchmarks.rates` measures under a backend."""
     command = [sys.executable, "-m", "benchmarks.rates"]
     command += [f"--image-size={options.image_size}", f"--width={options.width}"]
+    command.append(f"--validation={VALIDATION_SHARE / (1 - VALIDATION_SHARE)}")
     environment = os.environ | {"KERAS_BACKEND": backend}
     done = subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
