@@ -7,6 +7,8 @@ share one confusion matrix: TensorFlow finds the identical operations and runs t
 import keras
 from keras import KerasTensor, ops
 
+from stages.shared.networks import devices
+from stages.shared.records.ignore_label import IGNORED
 from stages.train.losses import class_planes
 
 
@@ -26,14 +28,40 @@ class ConfusionMetric(keras.metrics.Metric):
         self, masks: KerasTensor, logits: KerasTensor, sample_weight: None = None
     ) -> None:
         """Count pixels: masks, integer (batch, height, width), and logits, (..., classes)."""
-        predicted = ops.argmax(ops.transpose(logits, (0, 3, 1, 2)), axis=1)
-        # A product of one-hot planes is exact and, unlike bincount, deterministic on a GPU.
-        truth, predicted = (
-            ops.reshape(class_planes(x, self.classes), (-1, self.classes, ops.size(x[0])))
-            for x in (masks, predicted)
-        )
-        counts = ops.matmul(truth, ops.transpose(predicted, (0, 2, 1)))
-        self.confusion.assign_add(ops.sum(counts, axis=0))
+        predicted = first_largest(ops.transpose(logits, (0, 3, 1, 2)))
+        on_gpu = devices.compiles() or devices.gpus()
+        count = counted_by_products if on_gpu else counted_in_bins
+        self.confusion.assign_add(count(masks, predicted, self.classes))
+
+
+def first_largest(planes: KerasTensor) -> KerasTensor:
+    """The first class with the largest logit, int32 (batch, height, width), of logits (batch,
+    classes, height, width); the last where one is not a number.
+
+    On a CPU it takes a third of the time of Keras's argmax.
+    """
+    classes = planes.shape[1]
+    numbers = ops.reshape(ops.arange(classes, dtype="int32"), (1, -1, 1, 1))
+    largest = ops.equal(planes, ops.max(planes, axis=1, keepdims=True))
+    return ops.min(ops.where(largest, numbers, classes - 1), axis=1)
+
+
+def counted_in_bins(masks: KerasTensor, predicted: KerasTensor, classes: int) -> KerasTensor:
+    """The confusion matrix, float32 (classes, classes), truth by prediction."""
+    cells = ops.cast(masks, "int32") * classes + predicted
+    cells = ops.where(ops.equal(masks, IGNORED), classes**2, cells)
+    counts = ops.bincount(ops.reshape(cells, (-1,)), minlength=classes**2 + 1)
+    return ops.reshape(ops.cast(counts[: classes**2], "float32"), (classes, classes))
+
+
+def counted_by_products(masks: KerasTensor, predicted: KerasTensor, classes: int) -> KerasTensor:
+    """The same by a product of one-hot planes, which XLA can compile, and which is the same from
+    run to run on a GPU, unlike bins; with 150 classes it takes four times as long on a CPU."""
+    truth, found = (
+        ops.reshape(class_planes(x, classes), (-1, classes, ops.size(x[0])))
+        for x in (masks, predicted)
+    )
+    return ops.sum(ops.matmul(truth, ops.transpose(found, (0, 2, 1))), axis=0)
 
 
 class MeanIoU(ConfusionMetric):
