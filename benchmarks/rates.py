@@ -139,7 +139,7 @@ def run_backbone(
     backbone: keras.Model, pictures: np.ndarray, batch_size: int
 ) -> tuple[dict[str, Encoded], float]:
     """The encoded taps of all pictures, and the seconds it took once compiled, copies included."""
-    encode = encoder(backbone)
+    encode = encoder(backbone, batch_size)
     starts = range(0, len(pictures), batch_size)
     batches = [(start, pictures[start : start + batch_size]) for start in starts]
     encode(batches[0][1]).arrays()

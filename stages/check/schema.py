@@ -24,8 +24,18 @@ from stages.shared.settings.section import (
 )
 from stages.train.settings import Train, Variant
 
-# Folders of models/ and reports/ that are no backbone's and no variant's.
-RESERVED_NAMES = ("comparison", "dataset", "export", "gallery", "vega")
+# Folders of models/ and reports/ that are no backbone's and no variant's, and what stands beside
+# the variants' masks.
+RESERVED_NAMES = (
+    "comparison",
+    "dataset",
+    "export",
+    "gallery",
+    "picture",
+    "seconds",
+    "truth",
+    "vega",
+)
 
 # Keys of a variant that decide the layers of its head, beside its taps.
 HEAD_KEYS = ("decoder", "width", "context")

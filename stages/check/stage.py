@@ -34,7 +34,7 @@ def check() -> str:
     for name, backbone in params.backbones.items():
         require_weights(backbone.weights, f"backbones.{name}.weights")
     source = SOURCES[params.dataset.source]
-    source.check(params.dataset)
+    source.check(params.dataset, params.seed)
     require_classes(params, source.labels(params.dataset).classes)
     note_upgrades()
     with outputs.writing(MARK) as staging:

@@ -20,12 +20,12 @@ from stages.shared.records.dataset import Dataset
 from stages.shared.records.ignore_label import IGNORED
 from stages.shared.records.shards import spaced
 from stages.shared.results import predicted, scores
-from stages.shared.results.overlay import colours, overlay, save
+from stages.shared.results.overlay import colours, hex_colours, overlay, save
 from stages.shared.results.predicted import PANELS, Predicted
 from stages.shared.results.variants import seconds_of, variant_names
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import counted, figures
-from stages.shared.runtime.paths import EVALUATION_DIR, MODELS_DIR, REPORTS_DIR
+from stages.shared.runtime.paths import EVALUATION_DIR, EXPORT_DIR, MODELS_DIR, REPORTS_DIR
 from stages.shared.runtime.seconds import SECONDS_DIR
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import Split
@@ -113,7 +113,7 @@ def note_former_variants(variants: set[str]) -> None:
 
     They are not shown, but dvc.lock counts all of data/evaluation/.
     """
-    parents = (EVALUATION_DIR, MODELS_DIR, REPORTS_DIR)
+    parents = (EVALUATION_DIR, MODELS_DIR, REPORTS_DIR, EXPORT_DIR)
     measured = [*EVALUATION_DIR.glob("*/summary.json"), *REPORTS_DIR.glob("*/metrics.json")]
     for name in sorted({path.parent.name for path in measured} - variants):
         left = [p / name for p in parents if (p / name).exists()]
@@ -137,13 +137,17 @@ def learning_curves(summaries: dict[str, Summary]) -> Figure:
     """Loss, pixel accuracy and mean IoU by epoch: a colour a variant, dashed on training data."""
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     axes = figure.subplots(1, len(PANELS))
+    # Matplotlib's own ten, where they are enough.
+    lines = [f"C{n}" for n in range(10)]
+    if len(summaries) > len(lines):
+        lines = hex_colours(len(summaries))
     for axis, (key, title) in zip(axes, PANELS.items(), strict=True):
         for number, (name, summary) in enumerate(summaries.items()):
             epochs = [row["epoch"] for row in summary.history]
             for column, style in ((key, "--"), (f"val_{key}", "-")):
                 values = [row[column] for row in summary.history]
                 label = f"{name} {'training' if column == key else 'validation'}"
-                axis.plot(epochs, values, style, color=f"C{number}", label=label)
+                axis.plot(epochs, values, style, color=lines[number], label=label)
         axis.set(title=title, xlabel="epoch (0: before the first step)")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)

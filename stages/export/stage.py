@@ -24,6 +24,7 @@ from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import size
+from stages.shared.runtime.digests import marks_of_conflicts
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import EXPORT_DIR, MODELS_DIR, REPORTS_DIR
 from stages.shared.settings.reading import read
@@ -76,7 +77,9 @@ def describe(
     name: str, network: keras.Model, dataset: Dataset, split: str, formats: list[str]
 ) -> Card:
     """The content of the model card of a variant."""
-    metrics = json.loads((REPORTS_DIR / name / "metrics.json").read_text(encoding="utf-8"))
+    path = REPORTS_DIR / name / "metrics.json"
+    with marks_of_conflicts(path):
+        metrics = json.loads(path.read_text(encoding="utf-8"))
     return Card(
         name=name,
         training=Training.read(MODELS_DIR / name / SETTINGS_FILE),

@@ -67,11 +67,16 @@ def encode(activations: KerasTensor) -> Encoded:
     )
 
 
-def encoder(backbone: keras.Model) -> Encoder:
+def encoder(backbone: keras.Model, batch_size: int) -> Encoder:
     """A backbone and the encoding of its taps in one compiled graph, so that only bytes leave the
-    device: pictures, uint8 (batch, height, width, 3), to an `Encoded` of each tap."""
+    device: pictures, uint8 (batch, height, width, 3), to an `Encoded` of each tap.
+
+    Args:
+        backbone: from `backbones`.
+        batch_size: of the most batches; of two threads, the one with a smaller may come first.
+    """
     taps = {tap: Encode(f"encode_{tap}")(x) for tap, x in backbone.output.items()}
-    return Compiled(keras.Model(backbone.input, taps))
+    return Compiled(keras.Model(backbone.input, taps), batch_size)
 
 
 def sizes(shapes: Mapping[str, tuple[int, int, int]], image_size: tuple[int, int]) -> int:

@@ -107,7 +107,7 @@ def compute_shard(
     """
     with devices.one_for_a_thread() as device:
         return write_shard(
-            stored(where, config, policy).encoder(device),
+            stored(where, config, policy).encoder(device, batch_size),
             split,
             shards.batches(shard, image_size, batch_size),
             policy,
@@ -194,12 +194,13 @@ class Stored:
         self._lock = Lock()
         self._encoders: dict[str | None, Encoder] = {}
 
-    def encoder(self, device: str | None) -> Encoder:
-        """The encoder on a device, in a scope of it; None: on the only one."""
+    def encoder(self, device: str | None, batch_size: int) -> Encoder:
+        """The encoder on a device, in a scope of it; None: on the only one. All callers have the
+        same batch size."""
         with self._lock:
             if device not in self._encoders:
                 own = backbones.load(self.where, self.policy) if device else self.backbone
-                self._encoders[device] = encoder(own)
+                self._encoders[device] = encoder(own, batch_size)
             return self._encoders[device]
 
 

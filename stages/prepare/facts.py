@@ -17,7 +17,8 @@ FAR_ASPECT = 2.0
 # What may be a mistake in a picture's files, and what was made of it.
 DOUBTS = {
     "unturned": "EXIF turns the picture, but its mask fits it unturned: it is taken unturned",
-    "either": "EXIF turns a picture or its mask and not the other, and they fit either way",
+    "either": "EXIF turns a picture and not its mask or outlines, or the other way round, and they "
+    "fit either way",
     "stale": "EXIF turns the mask, but it fits its picture unturned: it is taken unturned",
     "jpeg": "the mask is a JPEG, whose compression changes labels: save masks as PNG",
 }

@@ -5,8 +5,9 @@
     both:    reports/VARIANT/history.csv, training.json
 
 A variant starts from the head of its parent. A score layer of an fcn that the parent does not have
-starts at zero, so that the first scores are those of the parent. The start counts as epoch 0, and
-the weights of the epoch with the best validation mean IoU are kept.
+starts at zero, so that the first scores are nearly those of the parent: they are upsampled in one
+more step. The start counts as epoch 0, and the weights of the epoch with the best validation mean
+IoU are kept.
 
 The reports are updated after each epoch: `dvc exp show` and `dvc plots show` read them while
 a training runs. DVCLive would write a table for each measure, can't take back an epoch that was

@@ -21,6 +21,8 @@ Augment = Callable[[KerasTensor, KerasTensor], tuple[KerasTensor, KerasTensor]]
 
 # Under what a reader's inputs lie, where they are one array.
 PICTURES = "pictures"
+# Pictures that are read at once for `Resident`.
+TAKEN_AT_ONCE = 256
 
 
 class Resident(layers.Layer):
@@ -36,24 +38,23 @@ class Resident(layers.Layer):
 
     def __init__(self, splits: Sequence[Batches]) -> None:
         super().__init__(name="resident", autocast=False)
+        pictures = sum(len(batches.reader) for batches in splits)
+        arrays = {
+            name: np.empty((pictures + 1, *one.shape[1:]), one.dtype)
+            for name, one in contents(splits[0], np.array([0])).items()
+        }
         start = 0
-        taken: list[dict[str, np.ndarray]] = []
         for batches in splits:
-            pictures = len(batches.reader)
-            taken.append(contents(batches, np.arange(pictures)))
-            batches.resident_from = start
-            start += pictures
-        for batches in splits:
-            batches.filling = start
-        self.arrays: dict[str, keras.Variable] = {}
-        for name in list(taken[0]):
-            # One at a time, so that few of them lie in memory twice.
-            last = taken[-1][name][-1:]
-            filling = np.full_like(last, IGNORED if name == "masks" else 0)
-            array = np.concatenate([*(split.pop(name) for split in taken), filling])
-            self.arrays[name] = keras.Variable(
-                array, dtype=array.dtype.name, trainable=False, autocast=False, name=name
-            )
+            batches.resident_from, batches.filling = start, pictures
+            every = np.arange(len(batches.reader))
+            for chosen in np.split(every, every[TAKEN_AT_ONCE::TAKEN_AT_ONCE]):
+                for name, part in contents(batches, chosen).items():
+                    arrays[name][start : start + len(chosen)] = part
+                start += len(chosen)
+        for name, array in arrays.items():
+            array[-1] = IGNORED if name == "masks" else 0
+        # One at a time, so that one alone lies in memory twice.
+        self.arrays = {name: resident(name, arrays.pop(name)) for name in list(arrays)}
 
     def call(self, indices: KerasTensor) -> tuple[Tensors | KerasTensor, KerasTensor]:
         """Inputs and masks of some pictures, by their indices, int32 (batch,)."""
@@ -136,14 +137,16 @@ class Supplied(keras.Model):
         return [variable for variable in variables if id(variable) not in kept]
 
 
+def resident(name: str, array: np.ndarray) -> keras.Variable:
+    """An array in the device's memory."""
+    return keras.Variable(array, dtype=array.dtype.name, trainable=False, autocast=False, name=name)
+
+
 def resident_bytes(splits: Sequence[Batches]) -> int:
-    """Bytes that splits take while they lie in memory."""
-    first = np.array([0])
-    return sum(
-        len(batches.reader) * array.nbytes
-        for batches in splits
-        for array in contents(batches, first).values()
-    )
+    """Bytes that splits take while they are brought into memory: the largest array twice."""
+    pictures = sum(len(batches.reader) for batches in splits)
+    one = [array.nbytes for array in contents(splits[0], np.array([0])).values()]
+    return pictures * (sum(one) + max(one))
 
 
 def contents(batches: Batches, indices: np.ndarray) -> dict[str, np.ndarray]:

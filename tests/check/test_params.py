@@ -8,7 +8,7 @@ import yaml
 
 from stages.check.schema import Params, read_all
 from stages.prepare.settings import AnySource
-from stages.shared.results.variants import variant_names
+from stages.shared.results.variants import seconds_of, variant_names
 from stages.shared.runtime.errors import UserError
 from stages.shared.settings.mistakes import validate
 from stages.shared.settings.reading import load, read
@@ -195,6 +195,8 @@ MISTAKES = {
     ),
     "shell in a variant's name": ("fcn8s:", '"x; rm -r ~":', ["x; rm -r ~", "letters, digits"]),
     "a variant called as a stage's folder": ("fcn8s:", "comparison:", ["comparison", "taken"]),
+    "a variant called as the seconds' folder": ("fcn8s:", "seconds:", ["seconds", "taken"]),
+    "a variant called as what stands beside its mask": ("fcn8s:", "truth:", ["truth", "taken"]),
     "a variant that is no mapping": (
         "fcn8s: {backbone: vgg19, train: head, stride: 8, parent: fcn16s}",
         "fcn8s: 8",
@@ -454,6 +456,19 @@ def test_the_order_of_keys_changes_nothing_that_a_stage_reads(profile: Path, tmp
         variants = {name: repr(whole.variants[name]) for name in variant_names(path)}
         found.append((stored, list(variants.items())))
     assert found[0] == found[1]
+
+
+def test_parents_in_a_circle_keep_nobody_waiting_before_check_finds_them(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    path.write_text("variants: {a: {stride: 8, parent: b}, b: {stride: 8, parent: a}}")
+    assert seconds_of("a", path) == (None, None)
+
+
+def test_no_variant_at_all_is_told(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    path.write_text("variants: {}")
+    with pytest.raises(UserError, match="variants"):
+        variant_names(path)
 
 
 def test_variants_are_shown_coarse_to_fine_and_heads_before_networks():

@@ -20,8 +20,8 @@ from stages.features import encoding
 from stages.features.stage import features
 
 both, used, compiled = threading.Barrier(2, timeout=60), [], encoding.Compiled
-def noted(model):
-    predict = compiled(model)
+def noted(model, batch_size):
+    predict = compiled(model, batch_size)
     placed = sorted({variable.value.device[-5:] for variable in model.variables})
     def run(images):
         # Two shards are under way: each waits for the other, once.

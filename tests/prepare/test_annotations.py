@@ -301,7 +301,7 @@ def test_a_line_of_yolo_that_is_no_polygon_is_named(line: str, told: str, tmp_pa
     with pytest.raises(BadPictureError, match=re.escape(told)):
         mask_of(given, "images/a.png")
     with pytest.raises(UserError, match=re.escape(told)):
-        annotations.check(given)
+        annotations.check(given, 27)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_yolo_s_names_have_their_numbers(content: Any, told: str | None, tmp_pat
     (tmp_path / "data.yaml").write_text(text)
     if told:
         with pytest.raises(UserError, match=re.escape(told)):
-            annotations.check(given)
+            annotations.check(given, 27)
     else:
         np.testing.assert_array_equal(
             mask_of(given, "images/a.png"), expected(("dog", np.s_[0:20, 0:30]))
@@ -379,7 +379,7 @@ def test_a_shape_without_an_area_is_told_if_its_label_counts(tmp_path: Path):
     point = {"label": "b", "points": [[3, 3]], "shape_type": "point"}
     given = labelme(tmp_path, square, point)
     with pytest.raises(UserError, match=r"0\.json, shape 2: a point has no area; known are poly"):
-        annotations.check(given)
+        annotations.check(given, 27)
     only = given.model_copy(update={"classes": ["a"]})
     np.testing.assert_array_equal(mask_of(only), expected(("a", np.s_[0:8, 0:8])))
 
@@ -405,7 +405,7 @@ def test_a_file_that_is_not_labelme_s_is_told(content: Any, told: str, tmp_path:
     text = json.dumps(sizes | content) if isinstance(content, dict) else json.dumps(content)
     (tmp_path / "images/0.json").write_text("{" if content == "x" else text)
     with pytest.raises(UserError, match=re.escape(told)):
-        annotations.check(given)
+        annotations.check(given, 27)
 
 
 BROKEN: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
@@ -447,14 +447,14 @@ def test_what_is_wrong_is_told_with_the_annotation_at_fault(
     breaks(content)
     given = made(tmp_path, content, pictures=3)
     with pytest.raises(UserError, match=re.escape(told)):
-        annotations.check(given)
+        annotations.check(given, 27)
 
 
 def test_a_file_that_is_no_json_is_named(tmp_path: Path):
     given = made(tmp_path, coco())
     (tmp_path / "annotations.json").write_text("{")
     with pytest.raises(UserError, match=r"annotations\.json is no JSON"):
-        annotations.check(given)
+        annotations.check(given, 27)
 
 
 def test_annotations_of_the_unturned_picture_are_for_it(tmp_path: Path):
@@ -468,6 +468,24 @@ def test_annotations_of_the_unturned_picture_are_for_it(tmp_path: Path):
     decoded = example.decode()
     assert decoded.image.shape[:2] == decoded.mask.shape == (HEIGHT, WIDTH)
     assert decoded.doubts == ("unturned",)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "shapes", "doubts"),
+    [(1, True, ()), (3, True, ("either",)), (3, False, ())],
+    ids=["not turned", "turned", "turned, without shapes"],
+)
+def test_annotations_that_fit_a_turned_picture_either_way_are_doubtful(
+    orientation: int, shapes: bool, doubts: tuple[str, ...], tmp_path: Path
+):
+    drawn = {"category_id": 3, "segmentation": [box(0, 0, 9, 9)]}
+    given = made(tmp_path, coco(*[drawn] * shapes))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "images/0.png"
+    Image.open(path).save(path, exif=exif)
+    (example,) = (e for part in annotations.examples(given, 0).values() for e in part)
+    assert example.decode().doubts == doubts
 
 
 def test_an_example_takes_its_picture_and_shapes_along_to_another_machine(tmp_path: Path):

@@ -272,12 +272,12 @@ def test_the_pictures_of_a_group_are_in_one_split(tmp_path: Path):
 
 
 def test_check_decodes_a_few_of_each_split_and_tells_of_small_ones(root: Path, capsys):
-    folder.check(settings(root))
+    folder.check(settings(root), 27)
     assert "note: validation has 2 pictures; its measures say little" in capsys.readouterr().out
     own = settings(root, classes={0: "ground", 2: "dog"})
     with pytest.raises(UserError, match=r"images/.\.png: the mask holds labels without a class: 1"):
-        folder.check(own)
-    folder.check(settings(root, classes={0: "ground", 2: "dog"}, bad_pictures="skip"))
+        folder.check(own, 27)
+    folder.check(settings(root, classes={0: "ground", 2: "dog"}, bad_pictures="skip"), 27)
 
 
 def test_names_with_spaces_and_any_letters(tmp_path: Path):
@@ -431,10 +431,10 @@ def test_a_mistake_in_the_folder_is_named(mistake: str, root: Path):
     change, changes, message = MISTAKES[mistake]
     change(root)
     own = settings(root, **changes)
-    for found in (folder.check, lambda own: folder.examples(own, 27)):
+    for found in (folder.check, folder.examples):
         with pytest.raises(UserError, match=message):
             folder.labels(own)
-            found(own)
+            found(own, 27)
 
 
 NO_CAT = {0: "ground", 2: "dog"}
@@ -582,7 +582,25 @@ def test_a_picture_in_a_list_is_a_column_where_one_is_called_so_or_else_the_line
 def test_a_split_that_stays_empty_is_named_before_anything_is_decoded(root: Path):
     few = {"by": "fraction", "train": 0.5, "validation": 0.01, "test": 0.49}
     with pytest.raises(UserError, match=r"splits\.validation is 0\.01, which leaves no picture"):
-        folder.check(settings(root, splits=few))
+        folder.check(settings(root, splits=few), 27)
+
+
+def test_check_looks_at_the_splits_that_prepare_will_make(tmp_path: Path):
+    """Groups of different sizes: which split stays empty depends on the seed."""
+    labelled(tmp_path, *(f"{group}{number}" for group in "fghij" for number in range(4)))
+    labelled(tmp_path, *(f"f{number}" for number in range(4, 20)))
+    shares = {"by": "fraction", "train": 0.7, "validation": 0.15, "test": 0.15}
+    own = settings(tmp_path, splits=shares | {"group": "images/[a-z]"})
+    outcomes = set()
+    for seed in range(8):
+        empty = any(not part for part in folder.examples(own, seed).values())
+        outcomes.add(empty)
+        if empty:
+            with pytest.raises(UserError, match="which leaves no picture"):
+                folder.check(own, seed)
+        else:
+            folder.check(own, seed)
+    assert outcomes == {True, False}
 
 
 def test_braces_that_stand_for_too_many_patterns_are_named(root: Path):

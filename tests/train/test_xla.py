@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 from stages.evaluate import stage as evaluate
 from stages.shared.networks import backend
+from stages.shared.networks.compiled import Compiled
 from stages.train import stage as train
 from tests.conftest import Project
 
@@ -26,6 +28,17 @@ for stage, name in (("features", "vgg19"), ("train", "fcn32s"), ("evaluate", "fc
     getattr(import_module(f"stages.{stage}.stage"), stage)(name)
 """
 OUTPUTS = ("data/features/vgg19", "reports/fcn32s", "data/evaluation/fcn32s")
+
+
+def test_each_batch_has_the_size_of_most_from_the_first_on(monkeypatch):
+    """Of two threads, that with the few pictures of a last shard may come first."""
+    monkeypatch.setenv("XLA", "on")
+    seen = []
+    predict = Compiled(keras.Sequential([keras.Input((2,)), keras.layers.ReLU()]), batch_size=3)
+    inner, predict._predict = predict._predict, lambda x: seen.append(len(x)) or inner(x)
+    for size in (1, 3, 2):
+        np.testing.assert_array_equal(predict(np.ones((size, 2), "f")).arrays(), np.ones((size, 2)))
+    assert seen == [3, 3, 3]
 
 
 def test_stages_compiled_by_xla_give_what_the_plain_ones_do(in_project: Project, tmp_path: Path):

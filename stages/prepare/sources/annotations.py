@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from stages.prepare.decoding import Decoded, Example, Labels
+from stages.prepare.decoding import ORIENTATION, Decoded, Example, Labels
 from stages.prepare.settings import MAX_CLASSES, AnnotationsSource
 from stages.prepare.sources import folder
 from stages.prepare.sources.files.lists import lists
@@ -64,14 +64,18 @@ def table(settings: AnnotationsSource, annotated: Annotated) -> Labels:
     return found
 
 
-def check(settings: AnnotationsSource) -> None:
+def check(settings: AnnotationsSource, seed: int) -> None:
     """Find the mistakes that show before all is decoded; tell of splits that measure little.
+
+    Args:
+        settings: of the data set.
+        seed: as of `examples`.
 
     Raises:
         UserError: as `examples`; or one of a few pictures of each split can't be used.
     """
     pictures, annotated = read(settings)
-    _, parts = found(settings, pictures, annotated, seed=0)
+    _, parts = found(settings, pictures, annotated, seed)
     folder.require_usable(
         settings, table(settings, annotated), of_pairs(settings, annotated, parts)
     )
@@ -197,6 +201,7 @@ def painted(
     opened = open_image(content, "picture")
     image = upright(opened, "picture")
     wanted = size and size[::-1]
+    turned = opened.getexif().get(ORIENTATION, 1) != 1
     unturned = wanted == opened.size != image.size
     if unturned:
         image = opened
@@ -204,4 +209,10 @@ def painted(
         sizes = ["{} x {}".format(*pixels) for pixels in (wanted, image.size)]
         raise BadPictureError(f"its annotations are of {sizes[0]} pixels, the picture {sizes[1]}")
     mask = paint(shapes, (image.height, image.width), numbers)
-    return Decoded(rgb(image, greys), mask, ("unturned",) if unturned else ())
+    if unturned:
+        doubts: tuple[str, ...] = ("unturned",)
+    elif shapes and (wanted or opened.size) == opened.size and turned:
+        doubts = ("either",)
+    else:
+        doubts = ()
+    return Decoded(rgb(image, greys), mask, doubts)

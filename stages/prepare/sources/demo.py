@@ -31,7 +31,7 @@ def labels(settings: DemoSource) -> Labels:
     return Labels(dict(enumerate(CLASSES)) | dict.fromkeys(settings.ignore))
 
 
-def check(settings: DemoSource) -> None:
+def check(settings: DemoSource, seed: int) -> None:
     """Nothing: the settings are all there is."""
 
 

@@ -56,13 +56,17 @@ def labels(settings: FolderSource) -> Labels:
     return Labels({int(colour[1:], 16): name for colour, name in names.items()}, colours=True)
 
 
-def check(settings: FolderSource) -> None:
+def check(settings: FolderSource, seed: int) -> None:
     """Find the mistakes that show before all is decoded; tell of splits that measure little.
+
+    Args:
+        settings: of the data set.
+        seed: as of `examples`.
 
     Raises:
         UserError: as `examples`; or one of a few pictures of each split can't be used.
     """
-    _, parts = found(settings, seed=0)
+    _, parts = found(settings, seed)
     require_usable(settings, labels(settings), of_pairs(settings, parts))
 
 

@@ -26,7 +26,7 @@ def labels(settings: TfdsSource) -> Labels:
     return Labels(settings.classes | dict.fromkeys(settings.ignore))
 
 
-def check(settings: TfdsSource) -> None:
+def check(settings: TfdsSource, seed: int) -> None:
     """Nothing: only TFDS knows the data set, and its import takes seconds."""
 
 

@@ -45,6 +45,7 @@ class Compiled:
 
     Args:
         model: built.
+        batch_size: that of most batches, if it is known before they come.
 
     Example:
         >>> predict = Compiled(network)
@@ -52,9 +53,9 @@ class Compiled:
         >>> logits = first.arrays()  # while the device computes the second
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, batch_size: int = 0) -> None:
         self._predict = PREDICTIONS[keras.backend.backend()](model)
-        self._compiles, self._largest = devices.compiles(), 0
+        self._compiles, self._largest = devices.compiles(), batch_size
         # Of two threads that ask at first, one compiles.
         self._lock = Lock()
 

@@ -1,6 +1,7 @@
 """All variants' predictions of one split, picture by picture."""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -49,16 +50,19 @@ def pictures(
         UserError: a file is damaged.
     """
     (split,) = {summary.split for summary in summaries.values()}
-    grids, records = list(dataset.grids(split)), PictureReader(dataset, split)
-    starts = np.cumsum([0, *(len(grid.tiles) for grid in grids)])
-    masks = {name: predictions.reader(name, s, len(grids)) for name, s in summaries.items()}
+    records = PictureReader(dataset, split)
+    starts = np.cumsum([0, *(len(grid.tiles) for grid in dataset.grids(split))])
+    pictures = len(starts) - 1
+    masks = {name: predictions.reader(name, s, pictures) for name, s in summaries.items()}
     for index in indices:
         names, images, truths = zip(
             *(records[record] for record in range(starts[index], starts[index + 1])), strict=True
         )
+        # The grids of all pictures would take much memory.
+        grid = next(islice(dataset.grids(split), index, None))
         yield Predicted(
             tiles.picture_name(names[0]) if dataset.tiling else names[0],
-            tiles.stitched(images, grids[index]),
-            tiles.stitched(truths, grids[index]),
+            tiles.stitched(images, grid),
+            tiles.stitched(truths, grid),
             {name: mask[index] for name, mask in masks.items()},
         )

@@ -1,8 +1,9 @@
 """The variants of params.yaml, for what shows all of them."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from stages.shared.runtime import seconds
 from stages.shared.settings.reading import PARAMS_FILE, read
@@ -31,7 +32,7 @@ def variant_names(path: Path = PARAMS_FILE) -> list[str]:
     Not in the order of the file: DVC compares mappings without it, so no output may follow it.
 
     Raises:
-        UserError: `variants` is missing, or a variant has no stride.
+        UserError: `variants` is missing or empty, or a variant has no stride.
     """
     found = _kinds(path)
     return sorted(found, key=lambda n: (-found[n].stride, found[n].train == "network", n))
@@ -41,11 +42,11 @@ def seconds_of(variant: str, path: Path = PARAMS_FILE) -> tuple[float | None, fl
     """How long a variant took, where known: its features, and its training with its parents'."""
     kinds, trained = _kinds(path), list[float | None]()
     features = seconds.noted(f"features@{kinds[variant].backbone}")
-    while variant in kinds:
+    while kind := kinds.pop(variant, None):
         trained.append(seconds.noted(f"train@{variant}"))
-        variant = kinds[variant].parent
+        variant = kind.parent
     return features, None if None in trained else sum(filter(None, trained))
 
 
 def _kinds(path: Path) -> dict[str, Kind]:
-    return read("variants", dict[Name, Kind], path)
+    return read("variants", Annotated[dict[Name, Kind], Field(min_length=1)], path)

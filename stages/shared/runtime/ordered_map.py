@@ -1,13 +1,17 @@
 """A parallel, ordered `map` with bounded memory."""
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 # Of a process that has a share of the machine's cores; OMP_NUM_THREADS is about the arithmetic.
 THREADS = "STAGE_THREADS"
+# Where a container says what it may use: microseconds of processors in each period, or `max`.
+CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -46,5 +50,15 @@ def ordered_map(
 
 
 def shared_cores() -> int:
-    """Cores of this machine that the process may use."""
-    return int(os.environ.get(THREADS) or len(os.sched_getaffinity(0)))
+    """Cores of this machine, or of the container that this runs in, that the process may use."""
+    return int(os.environ.get(THREADS) or min(len(os.sched_getaffinity(0)), quota()))
+
+
+def quota(limit: Path = CPU_LIMIT) -> float:
+    """Cores that a container may keep busy, rounded up."""
+    try:
+        microseconds, period = limit.read_text().split()
+        return math.ceil(int(microseconds) / int(period))
+    except (OSError, ValueError):
+        # There is none, or it is `max`.
+        return math.inf

@@ -1,11 +1,13 @@
 """`ordered_map`: the order of its results, and how many threads it has."""
 
+import math
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
-from stages.shared.runtime.ordered_map import ordered_map
+from stages.shared.runtime.ordered_map import ordered_map, quota
 
 
 def test_results_are_in_the_order_of_the_items():
@@ -29,6 +31,17 @@ def test_what_libraries_of_arithmetic_are_told_is_not_about_it(threads: str, mon
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     both = threading.Barrier(2, timeout=60)
     assert sorted(ordered_map(lambda item: both.wait(), range(2))) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"),
+    [("200000 100000", 2), ("150000 100000", 2), ("max 100000", math.inf), (None, math.inf)],
+)
+def test_a_container_has_the_cores_of_its_quota(limit: str | None, cores: float, tmp_path: Path):
+    path = tmp_path / "cpu.max"
+    if limit:
+        path.write_text(f"{limit}\n")
+    assert quota(path) == cores
 
 
 def test_a_share_of_the_cores_is_kept(monkeypatch):

@@ -9,6 +9,9 @@ from stages.prepare.sources.files.patterns import Found, normal
 from stages.shared.runtime.errors import UserError
 from stages.shared.settings.section import SPLITS
 
+# By name, the file that is called so, or several.
+Called = Mapping[str, str | set[str]]
+
 
 class Listed(NamedTuple):
     """A line of a list: a picture, and its mask where the line names one."""
@@ -56,7 +59,7 @@ def lists(settings: OnDisk, pictures: Found, masks: Found) -> dict[str, list[Lis
     return parts
 
 
-def pictures_of(called: Mapping[str, set[str]], line: str) -> tuple[set[str], list[str]]:
+def pictures_of(called: Called, line: str) -> tuple[set[str], list[str]]:
     """The pictures that a list's line may mean, and its columns behind the picture's.
 
     A file name is a column of its own, if there is one of that name; else the whole line may be a
@@ -98,18 +101,22 @@ def lines(settings: OnDisk, file: str, key: str) -> dict[int, str]:
     return {number: normal(line.strip()) for number, line in numbered if line.strip()}
 
 
-def names(files: Iterable[str]) -> dict[str, set[str]]:
+def names(files: Iterable[str]) -> Called:
     """What files may be called in a list: by path or file name, with or without extension."""
-    called: dict[str, set[str]] = {}
+    called: dict[str, str | set[str]] = {}
     for file in files:
         path = PurePosixPath(normal(file))
-        for name in (path, path.with_suffix(""), path.name, path.stem):
-            called.setdefault(str(name), set()).add(file)
+        for name in map(str, (path, path.with_suffix(""), path.name, path.stem)):
+            # A set of one for each name would take most of the memory.
+            if (other := called.setdefault(name, file)) != file:
+                called[name] = several = {other} if isinstance(other, str) else other
+                several.add(file)
     return called
 
 
-def meant(called: Mapping[str, set[str]], name: str) -> set[str]:
+def meant(called: Called, name: str) -> set[str]:
     """The files that a name means: as it is, or without some of the folders that it begins with."""
     parts = PurePosixPath(name).parts
     ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
-    return next((called[end] for end in (name, *ends) if end in called), set())
+    found = next((called[end] for end in (name, *ends) if end in called), set[str]())
+    return {found} if isinstance(found, str) else found

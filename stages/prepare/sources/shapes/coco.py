@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from stages.prepare.settings import AnnotationsSource
-from stages.prepare.sources.files.lists import meant, names
+from stages.prepare.sources.files.lists import Called, meant, names
 from stages.prepare.sources.files.patterns import Found, normal
 from stages.prepare.sources.shapes.annotation import Annotated, Drawing, named, read
 from stages.prepare.sources.shapes.painting import Shape
@@ -150,7 +150,7 @@ def shape(annotation: Annotation, name: str, where: str) -> Shape:
     return Shape(where, own, [np.array(part, np.float64) for part in annotation.segmentation])
 
 
-def picture_of(called: dict[str, set[str]], file: str, name: str) -> str | None:
+def picture_of(called: Called, file: str, name: str) -> str | None:
     """The picture that an annotation file means by a name; None for one that is not there.
 
     Raises:
