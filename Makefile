@@ -27,6 +27,8 @@ demo: $(VENV)/installed
 	@ls reports/dataset/index.html reports/comparison/learning_curves.png reports/comparison/pictures/*.png
 
 pets: $(VENV)/installed
+	@git diff --quiet HEAD -- params.yaml || \
+	  { echo 'error: Git does not have the changes of params.yaml, which would be lost; commit them' >&2; exit 1; }
 	cp profiles/pets.yaml params.yaml
 	dvc repro
 

@@ -20,7 +20,6 @@ import yaml
 
 from benchmarks import report
 from benchmarks.workspace import ROOT, Workspace
-from stages.shared.networks import backend as keras_backend
 
 HEADS = ("fcn32s", "fcn16s", "fcn8s")
 TEST_PICTURES = 32
@@ -40,7 +39,6 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help="where the scratch folder goes")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks")
     options = parser.parse_args()
-    os.environ |= keras_backend.ENVIRONMENT
     if options.backend:
         print(json.dumps(rates(options, options.backend), indent=2))
         return

@@ -151,8 +151,8 @@ def main() -> None:
 def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run all stages in a folder of their own."""
     workspace = Workspace(folder, params(options))
-    draw_files(folder / "pictures", options.files)
     workspace.stage("check")
+    draw_files(folder / "pictures", options.files)
     found = [measured("prepare", workspace, options)]
     workspace.stage("backbone", "vgg19")
     found.append(measured("features@vgg19", workspace, options))

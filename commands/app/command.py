@@ -8,6 +8,7 @@ It listens on localhost only and sends nothing to other machines.
 import html
 import json
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -223,7 +224,7 @@ def serve(made: gr.Blocks, port: int, max_megabytes: int) -> None:
     try:
         threading.Event().wait()
     except KeyboardInterrupt:
-        print("\nstopped")
+        print("\nstopped", file=sys.stderr)
     finally:
         made.close(verbose=False)
 

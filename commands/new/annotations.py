@@ -53,9 +53,7 @@ def found(root: Path, named: Sequence[Mapping[str, str]]) -> Drawn | None:
                     by_format.get(kind or "", []).append(file)
             elif set(kinds.values()) == {"labelme"}:
                 by_format["labelme"] += files
-        elif extension == ".txt" and any(
-            is_yolo(root / file) for file in with_content(root, files)
-        ):
+        elif extension == ".txt" and any(map(is_yolo, with_content(root, files))):
             by_format["yolo"] += files
     if any(OBJECTS in file for file in by_format["coco"]):
         by_format["coco"] = [file for file in by_format["coco"] if OBJECTS in file]

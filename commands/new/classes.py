@@ -70,7 +70,10 @@ def classes(root: Path, masks: Sequence[str], kind: Kind, found: Values) -> Clas
     if names:
         named = {label: name for label, name in names.items() if label not in ignore}
         # A table that begins at 1 leaves 0 for what has no class.
-        return Classes(named, ignore + [0] * (0 in kept and 0 not in named), where, doubts)
+        if 0 in kept and 0 not in named:
+            ignore.append(0)
+            doubts.append("0 has no name and is ignored; if it is the background, give it one")
+        return Classes(named, ignore, where, doubts)
     for title, published in PUBLISHED.items():
         known = published.names.keys() | published.ignored
         if any(published.called in mask for mask in masks) and known >= found.pixels.keys():

@@ -175,7 +175,16 @@ def of_masks(root: Path, found: Layout) -> tuple[dict[str, Any], list[str], list
     masks = [mask for _, mask in found.pairs]
     values = contents.values([root / mask for mask in masks], found.kind)
     named = classes(root, masks, found.kind, values)
+    if len(set(named.names.values())) < 2:
+        only = ", ".join(map(str, values.pixels))
+        raise UserError(
+            f"the masks in {root}/ hold nothing but {only}, and there should be two classes; are "
+            "these files the masks?"
+        )
     hollow = [pair for pair in found.family if of_nothing(root, pair[1], named)]
+    # Where objects are rare, those that were looked at may have none.
+    if len(hollow) == len(found.family):
+        hollow = []
     found = found.without(hollow)
     pairs = found.pairs
     split = splitting(root, pairs)

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from commands.new.texts import lines
-from stages.prepare.sources.files.lists import names, pictures_of
+from stages.prepare.sources.files.lists import Called, names, pictures_of
 from stages.shared.runtime.console import MOST_LISTED
 
 # What the folder or the list of a split is called.
@@ -141,7 +141,7 @@ def _passed_over(there: Sequence[Path], pictures: Sequence[str]) -> list[str]:
     return sorted(found)[:MOST_LISTED]
 
 
-def _pictures(path: Path, called: dict[str, set[str]]) -> set[str]:
+def _pictures(path: Path, called: Called) -> set[str]:
     """The pictures that a list names; none if a line names none, or several."""
     found = [pictures_of(called, line)[0] for line in lines(path)]
     return set.union(*found) if found and all(len(each) == 1 for each in found) else set()

@@ -73,21 +73,26 @@ def predict(arguments: argparse.Namespace) -> int:
 
 
 def best_variant() -> str:
-    """The trained variant of params.yaml with the best mean IoU on `evaluate.split`.
+    """The trained variant of params.yaml with the best mean IoU.
 
     Raises:
-        UserError: none is evaluated, or an evaluation is damaged.
+        UserError: none is evaluated, or an evaluation is damaged or of another split.
     """
     trained = set(trained_variants())
     found = {
-        name: Summary.load(name).mean_iou
+        name: Summary.load(name)
         for name in variant_names()
         if name in trained and (EVALUATION_DIR / name / SUMMARY_FILE).exists()
     }
     if not found:
         raise UserError("no variant is evaluated yet; `dvc repro` does it, or name a --variant")
-    best = max(found, key=lambda name: found[name])
-    print(f"{best}, a mean IoU of {found[best]:.1%}; --variant takes another")
+    if len({(summary.split, summary.records) for summary in found.values()}) > 1:
+        raise UserError(
+            "the variants were measured on different records or splits; `dvc repro` measures them "
+            "again, or name a --variant"
+        )
+    best = max(found, key=lambda name: found[name].mean_iou)
+    print(f"{best}, a mean IoU of {found[best].mean_iou:.1%}; --variant takes another")
     return best
 
 

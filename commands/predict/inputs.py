@@ -77,6 +77,8 @@ def tasks(paths: Iterable[Path], out: Path, folders: Iterable[Path]) -> list[Pic
             found.append(PictureTask(path, Path(path.name)))
         else:
             raise UserError(f"{path} does not exist")
+    # A picture may be named twice, and lie in a folder that is named.
+    found = list({(task.picture.resolve(), task.target): task for task in found}.values())
     bare = [task.target.with_suffix("") for task in found]
     twice = {name for name, count in Counter(bare).items() if count > 1}
     found = [

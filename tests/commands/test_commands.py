@@ -34,6 +34,15 @@ def test_results_are_the_table_that_compare_prints(built_project: Project):
     assert printed in built_project.output.read_text().encode().decode("unicode_escape")
 
 
+def test_results_of_different_splits_are_not_one_table(project: Project):
+    project.set_params({"evaluate.split": "validation"})
+    project.stage("evaluate", "fcn16s")
+    done = project.command("results", check=False)
+    assert "was measured on other records or another split than" in done.stderr
+    done = project.command("predict", "--out", "out", "dvc.yaml", check=False)
+    assert "the variants were measured on different records or splits" in done.stderr
+
+
 def test_a_package_of_a_command_that_is_not_installed_is_told():
     program = (
         "from stages.shared.runtime import start\n"

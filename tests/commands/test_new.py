@@ -245,6 +245,27 @@ def test_masks_of_rare_objects_are_not_taken_for_alike(tmp_path: Path):
     assert contents.alike(sorted(tmp_path.glob("same*")))
 
 
+def test_where_objects_are_rare_all_masks_may_look_empty(tmp_path: Path):
+    """A name file that begins at 1 leaves 0 without a name."""
+    for number in range(120):
+        write(tmp_path / f"images/{number:03}.jpg", picture(number))
+        mask = labels(number, 0, *([1, 2] if number in (40, 41, 80, 81) else []))
+        write(tmp_path / f"masks/{number:03}.png", mask)
+    (tmp_path / "classes.txt").write_text("1: scratch\n2: dent\n")
+    dataset, doubts = described(tmp_path)
+    assert (dataset["classes"], dataset["ignore"]) == ({1: "scratch", 2: "dent"}, [0])
+    assert pairs_found(tmp_path)[0] == 120
+    assert any("0 has no name and is ignored" in doubt for doubt in doubts)
+
+
+def test_masks_of_one_label_are_told(tmp_path: Path):
+    for number in range(12):
+        write(tmp_path / f"images/{number:03}.jpg", picture(number))
+        write(tmp_path / f"masks/{number:03}.png", labels(number, 1))
+    with pytest.raises(UserError, match="hold nothing but 1, and there should be two classes"):
+        described(tmp_path)
+
+
 @pytest.mark.parametrize("where", ["{kind}/{video}", "{video}/{kind}"])
 def test_each_of_many_videos_has_its_own_masks(where: str, tmp_path: Path, monkeypatch):
     """Files have the same names in all of them; only near groups are compared."""
@@ -324,6 +345,16 @@ def test_annotations_are_found_with_their_splits_and_categories(name: str, tmp_p
         found = np.unique(table.indices(example.decode().mask))
         assert len(found) == 2
         assert found[0] == 0
+
+
+@pytest.mark.parametrize("name", ANNOTATED)
+def test_annotations_in_a_folder_of_the_project_are_found(name: str, tmp_path: Path, monkeypatch):
+    """`make new` gives the folder relative to the project."""
+    expected = ANNOTATED[name][1](tmp_path / "data/pictures")
+    monkeypatch.chdir(tmp_path)
+    dataset, _ = described(Path("data/pictures"))
+    assert (dataset["root"], dataset["format"]) == ("data/pictures", ANNOTATED[name][0])
+    assert tuple(pictures_of_splits(dataset).values()) == expected
 
 
 def test_pictures_without_an_object_may_have_empty_files(tmp_path: Path):

@@ -523,6 +523,12 @@ def test_a_large_scale_makes_the_tiles_no_smaller_than_can_be_blended(segment):
     segment("fcn8s", scales=[1.0, 3.0], tile=1632)
 
 
+def test_a_picture_that_is_named_twice_is_one(pictures: Path, tmp_path: Path):
+    given = [pictures, pictures / "a.png", pictures / "a.png", pictures / "." / "a.png"]
+    found = inputs.tasks(given, tmp_path, [tmp_path])
+    assert found == inputs.tasks(given[:1], tmp_path, [tmp_path])
+
+
 def test_any_name_of_a_file_goes_into_the_table_and_out_of_it(tmp_path: Path):
     """Names are bytes; and a spreadsheet saves a table with a mark at its beginning."""
     name = os.fsdecode(b"caf\xe9")

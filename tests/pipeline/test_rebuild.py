@@ -105,11 +105,14 @@ def test_a_new_entry_in_params_is_a_new_variant_and_leaves_with_it(project: Proj
         {"variants.fcn8s-direct": {"backbone": "vgg19", "stride": 8, "parent": "fcn32s"}}
     )
     assert project.repro() == ["check", "train@fcn8s-direct", "evaluate@fcn8s-direct", "compare"]
+    # As after an export of it.
+    (project.folder / "models/export/fcn8s-direct").mkdir()
     curves = (project.folder / "reports/comparison/curves.csv").read_text()
     assert "\nfcn8s-direct,0," in curves
 
     project.run("git", "checkout", "--quiet", "params.yaml")
     done = project.run("dvc", "repro")
-    former = "data/evaluation/fcn8s-direct models/fcn8s-direct reports/fcn8s-direct"
+    outputs = ("data/evaluation", "models", "reports", "models/export")
+    former = " ".join(f"{folder}/fcn8s-direct" for folder in outputs)
     assert f"rm -r {former}" in done.stdout
     assert "fcn8s-direct" not in (project.folder / "reports/comparison/curves.csv").read_text()
