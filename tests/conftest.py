@@ -52,8 +52,9 @@ COPIED = (
     "data/weights",
 )
 # Set by `make campaign`: what can be done for any length of time is done for longer, and what forks
-# else starts as it does for a user.
-CAMPAIGN = os.environ.get("CAMPAIGN") == "yes"
+# else starts as it does for a user. With `all`, every network is tried, not one of each family.
+CAMPAIGN = os.environ.get("CAMPAIGN") in ("yes", "all")
+EVERY_NETWORK = os.environ.get("CAMPAIGN") == "all"
 # How long a test waits for what other processes do.
 WAIT_SECONDS = 600
 CHROMIUM = Path("/usr/bin/chromium")
