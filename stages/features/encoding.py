@@ -73,7 +73,7 @@ def encoder(backbone: keras.Model, batch_size: int) -> Encoder:
 
     Args:
         backbone: from `backbones`.
-        batch_size: of the most batches; of two threads, the one with a smaller may come first.
+        batch_size: of most batches; of two threads, the one with a smaller may come first.
     """
     taps = {tap: Encode(f"encode_{tap}")(x) for tap, x in backbone.output.items()}
     return Compiled(keras.Model(backbone.input, taps), batch_size)

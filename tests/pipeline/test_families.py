@@ -13,18 +13,15 @@ from stages.features import stage as features
 from stages.shared.networks.heads import load_config
 from stages.train import stage as train
 from tests.backbone.made_up_presets import KINDS, save
-from tests.conftest import CAMPAIGN, EVERY_NETWORK, Project
+from tests.conftest import EVERY_NETWORK, Project
 from tests.shared.networks.test_backbones import SMALLEST
 
 # Where conversion is most likely to fail; CAMPAIGN=all takes all formats, and both variants.
 FORMATS = ["saved_model", "onnx", "litert"] if EVERY_NETWORK else ["onnx"]
-# One of the project's own and one of KerasHub's that takes windows; a campaign takes more of these.
 TRIED = SMALLEST if EVERY_NETWORK else ["efficientnet_lite0"]
-PRESETS = list(KINDS) if CAMPAIGN else ["mit"]
 
 
-@pytest.mark.campaign
-@pytest.mark.parametrize("network", [*TRIED, *PRESETS])
+@pytest.mark.parametrize("network", [*TRIED, *KINDS])
 def test_a_network_goes_from_records_to_an_export(
     network: str, in_project: Project, tmp_path: Path
 ):

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterable
-from itertools import repeat
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -112,7 +111,10 @@ class Dataset(Manifest):
 
     def grids(self, split: str) -> Iterable[Grid]:
         """The tiles of each picture of a split; their records come in this order."""
+        return (self.grid(split, index) for index in range(self.pictures(split)))
+
+    def grid(self, split: str, index: int) -> Grid:
+        """The tiles of a picture of a split, by its index there."""
         if self.tiling is None:
-            return repeat(tiles.whole(self.image_size), self.records(split))
-        overlap = self.tiling.overlap
-        return (tiles.grid(size, self.image_size, overlap) for size in self.sizes[split])
+            return tiles.whole(self.image_size)
+        return tiles.grid(self.sizes[split][index], self.image_size, self.tiling.overlap)

@@ -1,7 +1,6 @@
 """All variants' predictions of one split, picture by picture."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -52,14 +51,13 @@ def pictures(
     (split,) = {summary.split for summary in summaries.values()}
     records = PictureReader(dataset, split)
     starts = np.cumsum([0, *(len(grid.tiles) for grid in dataset.grids(split))])
-    pictures = len(starts) - 1
-    masks = {name: predictions.reader(name, s, pictures) for name, s in summaries.items()}
+    every = dataset.pictures(split)
+    masks = {name: predictions.reader(name, s, every) for name, s in summaries.items()}
     for index in indices:
         names, images, truths = zip(
             *(records[record] for record in range(starts[index], starts[index + 1])), strict=True
         )
-        # The grids of all pictures would take much memory.
-        grid = next(islice(dataset.grids(split), index, None))
+        grid = dataset.grid(split, index)
         yield Predicted(
             tiles.picture_name(names[0]) if dataset.tiling else names[0],
             tiles.stitched(images, grid),
