@@ -53,7 +53,7 @@ class Resident(layers.Layer):
                 start += len(chosen)
         for name, array in arrays.items():
             array[-1] = IGNORED if name == "masks" else 0
-        # One at a time, so that one alone lies in memory twice.
+        # One at a time, so that one alone lies in memory several times, see `resident_bytes`.
         self.arrays = {name: resident(name, arrays.pop(name)) for name in list(arrays)}
 
     def call(self, indices: KerasTensor) -> tuple[Tensors | KerasTensor, KerasTensor]:
@@ -143,10 +143,11 @@ def resident(name: str, array: np.ndarray) -> keras.Variable:
 
 
 def resident_bytes(splits: Sequence[Batches]) -> int:
-    """Bytes that splits take while they are brought into memory: the largest array twice."""
+    """Bytes that splits take while they are brought into memory: the largest array three times,
+    as TensorFlow makes two copies of an array before it lets go of one."""
     pictures = sum(len(batches.reader) for batches in splits)
     one = [array.nbytes for array in contents(splits[0], np.array([0])).values()]
-    return pictures * (sum(one) + max(one))
+    return pictures * (sum(one) + 2 * max(one))
 
 
 def contents(batches: Batches, indices: np.ndarray) -> dict[str, np.ndarray]:

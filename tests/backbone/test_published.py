@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -25,6 +26,7 @@ from tests.conftest import CAMPAIGN
 # corner and the last four in the centre.
 TIMM = json.loads(Path(__file__).with_name("timm.json").read_text())
 LITES = [name for name, network in NETWORKS.items() if isinstance(network.weights, Package)]
+DOWNLOADED = [name for name, n in NETWORKS.items() if isinstance(n.weights, Application)]
 SEED = 3
 KEY = "backbones.b.weights"
 
@@ -137,13 +139,6 @@ def test_the_schema_knows_every_network_and_no_other():
     assert sorted(NARROWING) == sorted(n for n, network in NETWORKS.items() if network.narrows)
 
 
-@pytest.fixture(scope="module")
-def vgg19() -> keras.Model:
-    """Keras's VGG19 with random weights, its top included."""
-    keras.utils.set_random_seed(0)
-    return randomised(keras.applications.VGG19(weights=None, classifier_activation=None))
-
-
 def randomised(model: keras.Model) -> keras.Model:
     """A model with other numbers in every weight of a layer, so that none can be mistaken."""
     rng = np.random.default_rng(SEED)
@@ -155,31 +150,94 @@ def randomised(model: keras.Model) -> keras.Model:
     return model
 
 
-def test_fc6_and_fc7_as_convolutions_equal_vgg19_s_dense_layers(vgg19: keras.Model):
-    backbone = backbones.build("vgg19")
-    weights.copy_application(backbone, vgg19)
+@pytest.mark.parametrize(
+    ("name", "constructor", "preprocess"),
+    [
+        ("vgg16", keras.applications.VGG16, keras.applications.vgg16.preprocess_input),
+        ("vgg19", keras.applications.VGG19, keras.applications.vgg19.preprocess_input),
+    ],
+)
+def test_a_published_file_of_a_vgg_gives_its_pools_and_its_dense_layers_as_convolutions(
+    name: str, constructor, preprocess, tmp_path: Path
+):
+    keras.utils.set_random_seed(0)
+    application = randomised(constructor(weights=None, classifier_activation=None))
+    backbone = backbones.build(name, strides=(4, 8, 16, 32))
+    weights.load(backbone, str(published_layout(application, tmp_path / "file.h5")), KEY)
     pictures = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3)).astype(np.float32)
-    names = ("block3_pool", "block4_pool", "fc2")
-    reference = keras.Model(vgg19.input, [vgg19.get_layer(n).output for n in names])
-    preprocessed = keras.applications.vgg19.preprocess_input(pictures.copy())
-    pool3, pool4, fc2 = reference.predict(preprocessed, verbose=0)
-    taps = backbone.predict(pictures, verbose=0)
+    layers = ("block2_pool", "block3_pool", "block4_pool", "fc2")
+    reference = keras.Model(application.input, [application.get_layer(n).output for n in layers])
+    *pools, fc2 = reference(preprocess(pictures.copy()))
+    taps = backbone(pictures)
+    for tap, pool in zip(("stride4", "stride8", "stride16"), pools, strict=True):
+        np.testing.assert_allclose(taps[tap], pool, rtol=1e-4, atol=1e-3)
     assert taps["stride32"].shape == (1, 7, 7, 4096)
-    np.testing.assert_allclose(taps["stride8"], pool3, rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(taps["stride16"], pool4, rtol=1e-4, atol=1e-3)
+    # A dense layer sees the whole picture, as a convolution does in its middle.
     np.testing.assert_allclose(taps["stride32"][:, 3, 3], fc2, rtol=1e-3, atol=1e-3)
 
 
-# Of each family of keras.applications one network, and its own preprocessing.
+# Of each family of keras.applications one network: its own preprocessing, and the layers that end
+# its strides 4 to 32.
 FAMILIES = {
-    "resnet50": keras.applications.resnet.preprocess_input,
-    "densenet121": keras.applications.densenet.preprocess_input,
-    "mobilenet_v2": keras.applications.mobilenet_v2.preprocess_input,
-    "mobilenet_v3_small": keras.applications.mobilenet_v3.preprocess_input,
-    "efficientnet_b0": keras.applications.efficientnet.preprocess_input,
-    "efficientnet_v2_b0": keras.applications.efficientnet_v2.preprocess_input,
-    "efficientnet_v2_s": keras.applications.efficientnet_v2.preprocess_input,
-    "convnext_tiny": keras.applications.convnext.preprocess_input,
+    "resnet50": (
+        keras.applications.resnet.preprocess_input,
+        ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out"),
+    ),
+    "densenet121": (
+        keras.applications.densenet.preprocess_input,
+        ("pool2_relu", "pool3_relu", "pool4_relu", "relu"),
+    ),
+    "mobilenet_v2": (
+        keras.applications.mobilenet_v2.preprocess_input,
+        ("block_3_expand_relu", "block_6_expand_relu", "block_13_expand_relu", "out_relu"),
+    ),
+    "mobilenet_v3_small": (
+        keras.applications.mobilenet_v3.preprocess_input,
+        (
+            # Its activations have no names: each is ahead of a convolution of stride 2.
+            "expanded_conv_1_depthwise_pad.input",
+            "expanded_conv_3_depthwise_pad.input",
+            "expanded_conv_8_depthwise_pad.input",
+            "",
+        ),
+    ),
+    "efficientnet_b0": (
+        keras.applications.efficientnet.preprocess_input,
+        (
+            "block3a_expand_activation",
+            "block4a_expand_activation",
+            "block6a_expand_activation",
+            "top_activation",
+        ),
+    ),
+    "efficientnet_v2_b0": (
+        keras.applications.efficientnet_v2.preprocess_input,
+        (
+            "block2b_add",
+            "block4a_expand_activation",
+            "block6a_expand_activation",
+            "top_activation",
+        ),
+    ),
+    "efficientnet_v2_s": (
+        keras.applications.efficientnet_v2.preprocess_input,
+        (
+            "block2d_add",
+            "block4a_expand_activation",
+            "block6a_expand_activation",
+            "top_activation",
+        ),
+    ),
+    "convnext_tiny": (
+        keras.applications.convnext.preprocess_input,
+        (
+            # A block's sum has no name: what it reads, and what its branch makes of that.
+            "stage_0_block_2_depthwise_conv.input stage_0_block_2_identity",
+            "stage_1_block_2_depthwise_conv.input stage_1_block_2_identity",
+            "stage_2_block_8_depthwise_conv.input stage_2_block_8_identity",
+            "",
+        ),
+    ),
 }
 # Of EfficientNet's first layer, the published ones: (x / 255 - mean) / deviation.
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -210,9 +268,45 @@ def test_a_published_file_gives_the_application_s_activations(name: str, tmp_pat
     weights.load(backbone, str(published_layout(application, tmp_path / source.file)), KEY)
 
     pictures = drawn().astype(np.float32)
-    expected = application(FAMILIES[name](pictures.copy())).numpy()
-    found = backbone(pictures)["stride32"].numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    preprocess, places = FAMILIES[name]
+    reference = keras.Model(application.input, [tap_of(application, place) for place in places])
+    found = backbone(pictures)
+    assert list(found) == ["stride4", "stride8", "stride16", "stride32"]
+    for expected, (tap, activations) in zip(
+        reference(preprocess(pictures.copy())), found.items(), strict=True
+    ):
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(activations, expected, rtol=1e-3, atol=1e-4 * scale, err_msg=tap)
+
+
+def tap_of(application: keras.Model, place: str) -> keras.KerasTensor:
+    """What `FAMILIES` says: a layer's result or input, the sum of two, or the whole's result."""
+    if not place:
+        return application.output
+    parts = []
+    for part in place.split():
+        name, _, side = part.partition(".")
+        (layer,) = (x for x in application.layers if x.name in (name, f"{application.name}_{name}"))
+        parts.append(getattr(layer, side or "output"))
+    return sum(parts[1:], start=parts[0])
+
+
+@pytest.mark.parametrize("name", [n for n in DOWNLOADED if not n.startswith("vgg")])
+def test_nothing_is_learned_at_a_stride_after_its_tap(name: str):
+    """For every network of the table; of VGG's, taps are the pools, so it all comes after them."""
+    # Weights that are never made, so that this takes no memory.
+    with keras.StatelessScope(initialize_variables=False):
+        taps = backbones.build(name, strides=(4, 8, 16, 32)).output
+        for finer, coarser in pairwise(taps.values()):
+            between, read = keras.Model(finer, coarser), (1, 64, 64, finer.shape[-1])
+            assert between.compute_output_shape(read)[1:3] == (32, 32)
+            learning = [layer for layer in between.layers if layer.weights]
+            model = keras.Model(finer, [layer.output for layer in learning])
+            shapes = model.compute_output_shape(read)
+            after = [x.name for x, s in zip(learning, shapes, strict=True) if s[1:3] == (64, 64)]
+            # DenseNet has a convolution ahead of its pool.
+            expected = ["conv"] if name.startswith("densenet") else []
+            assert [x.partition("_")[2] for x in after] == expected
 
 
 def test_weights_that_are_no_file_are_named():
@@ -238,9 +332,6 @@ def no_network(monkeypatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     yield
-
-
-DOWNLOADED = [name for name, n in NETWORKS.items() if isinstance(n.weights, Application)]
 
 
 @pytest.mark.parametrize("name", DOWNLOADED if CAMPAIGN else ["vgg16", *FAMILIES])

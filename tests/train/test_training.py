@@ -237,8 +237,8 @@ def test_a_resident_split_trains_a_network_as_one_that_is_read_to_the_last_bit(
 
 
 # Of 8 and 4 pictures of 4 x 4 pixels, each with a label and three colours of a byte; the colours,
-# the larger array, lie in memory twice while they are brought there.
-SPLIT_BYTES = (8 + 4) * 4 * 4 * (1 + 3 + 3)
+# the larger array, lie in memory three times while they are brought there.
+SPLIT_BYTES = (8 + 4) * 4 * 4 * (1 + 3 + 3 + 3)
 
 
 @pytest.mark.parametrize(("memory", "fits"), [(SPLIT_BYTES - 1, False), (SPLIT_BYTES, True)])

@@ -25,8 +25,9 @@ def application(
     Args:
         pictures: preprocessed, (batch, height, width, 3), each side a multiple of 32.
         constructor: of keras.applications.
-        taps: by stride, the layer whose activations each is; `NAME.input`: what that layer reads,
-            where Keras numbers the layers before it anew in each process.
+        taps: by stride, the layer whose activations each is; where Keras numbers layers anew in
+            each process, `NAME.input` is what layer NAME reads, and `NAME.sum` what it is added to
+            next.
         options: more of the constructor's arguments.
 
     Returns:
@@ -52,7 +53,10 @@ def _tap(model: keras.Model, where: str) -> KerasTensor:
     if where == RESULT:
         return model.output
     name, _, side = where.partition(".")
-    return getattr(model.get_layer(name), side or "output")
+    layer = model.get_layer(name)
+    if side == "sum":
+        return model.operations[model.operations.index(layer) + 1].output
+    return getattr(layer, side or "output")
 
 
 def exportable(layer: keras.Layer) -> keras.Layer:

@@ -175,7 +175,8 @@ def _efficientnet_v2(
 def _convnext(constructor: Callable[..., keras.Model], third: int) -> Network:
     name = constructor.__name__.replace("ConvNeXt", "convnext_").lower()
     blocks = (0, 2), (1, 2), (2, third)
-    taps = tuple(f"{name}_stage_{stage}_block_{block}_identity" for stage, block in blocks)
+    # The last block of a stage, its shortcut included.
+    taps = tuple(f"{name}_stage_{stage}_block_{block}_identity.sum" for stage, block in blocks)
     return _application(
         constructor,
         TORCH,
