@@ -25,7 +25,7 @@ from stages.shared.formats import pictures
 from stages.shared.formats.pictures import BadPictureError
 from stages.shared.results.overlay import hex_colours, overlay
 from stages.shared.results.pages import render
-from stages.shared.results.variants import variant_names
+from stages.shared.results.variants import seconds_of, variant_names
 from stages.shared.runtime.console import figures
 from stages.shared.runtime.digests import marks_of_conflicts
 from stages.shared.runtime.errors import UserError
@@ -47,7 +47,10 @@ FACTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "mean_iou": ("Mean IoU", "{:.4f}".format),
     "parameters": ("Parameters", "{:,}".format),
     "gflop": ("GFLOP, at the size of training", figures),
+    "feature_bytes": ("MB of stored activations a picture", lambda size: f"{size / 1e6:.3f}"),
 }
+# Of `seconds_of`.
+SECONDS = "Seconds of features", "Seconds of training"
 # Gradio's own semi-bold file of this font lacks the Latin letters, so headings are bold.
 THEME = gr.themes.Default(
     primary_hue="slate",
@@ -106,16 +109,21 @@ def class_table(
 
 
 def measured(variants: Iterable[str]) -> dict[str, dict[str, str]]:
-    """What metrics.json says of some variants: by title, a text for each variant."""
+    """What metrics.json says of some variants, and what they took here: by title, a text for each
+    variant."""
     found: dict[str, dict[str, Any]] = {}
     for variant in variants:
         path = REPORTS_DIR / variant / "metrics.json"
         with marks_of_conflicts(path):
             found[variant] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {
-        title: {v: show(m[key]) if key in m else "-" for v, m in found.items()}
+    facts = {
+        title: {v: "-" if m.get(key) is None else show(m[key]) for v, m in found.items()}
         for key, (title, show) in FACTS.items()
     }
+    took = {v: seconds_of(v) for v in found}
+    for place, title in enumerate(SECONDS):
+        facts[title] = {v: "-" if t[place] is None else f"{t[place]:.1f}" for v, t in took.items()}
+    return facts
 
 
 def page(segmenters: list[Segmenter], max_megabytes: int) -> gr.Blocks:

@@ -24,6 +24,7 @@ from commands.predict.segmenter import TILE, Segmenter, Views, together, trained
 from stages.evaluate.settings import LARGEST_SCALE
 from stages.shared.formats.pictures import Size
 from stages.shared.formats.predictions import SUMMARY_FILE, Summary
+from stages.shared.results.averaged import averages
 from stages.shared.results.variants import variant_names
 from stages.shared.runtime.console import bar, listed
 from stages.shared.runtime.errors import UserError
@@ -160,10 +161,11 @@ def doubts(
     for segmenter in segmenters:
         if not segmenter.pieces.exact and not segmenter.pieces.whole(loaded.resized.shape[:2]):
             names = ", ".join(segmenter.variants)
+            several = averages(segmenter.views.flip, segmenter.views.scales)
+            why = "flips or scales are averaged" if several else "more than a tile may be looked at"
             found[f"tiles of {names}"] = (
-                f"{names}: a tile of {picture} may be smaller than what is looked at, so its tiles "
-                "overlap and are blended, and the mask is not quite that of the picture in one "
-                "piece; a larger --tile avoids it"
+                f"{names}: {why}, so the tiles of {picture} overlap and are blended, and the mask "
+                "is not quite that of the picture in one piece; a larger --tile avoids it"
             )
     return found
 

@@ -26,7 +26,7 @@ from stages.shared.results import predicted, scores
 from stages.shared.results.overlay import hex_colours, overlay
 from stages.shared.results.pages import render
 from stages.shared.results.predicted import Predicted
-from stages.shared.results.variants import seconds_of, variant_names
+from stages.shared.results.variants import backbone_of, seconds_of, variant_names
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import bar, figures, size
 from stages.shared.runtime.digests import marks_of_conflicts
@@ -53,6 +53,7 @@ MEASURES: dict[str, tuple[str, Callable[[Iterable[float]], float]]] = {
 }
 # What a variant takes, beside what it gives: titles of columns.
 COSTS = (
+    "backbone",
     "mean IoU",
     "million parameters",
     "GFLOP a picture",
@@ -325,7 +326,12 @@ def cost_table(results: Results) -> dict[str, list[Cell]]:
         cost, took = summary.cost, seconds_of(name)
         stored = "-" if cost.feature_bytes is None else f"{cost.feature_bytes / 1e6:.3f}"
         mean_iou = results.metrics[name]["mean_iou"]
-        shown = (f"{mean_iou:.4f}", f"{cost.parameters / 1e6:.2f}", figures(cost.gflop))
+        shown = (
+            backbone_of(name),
+            f"{mean_iou:.4f}",
+            f"{cost.parameters / 1e6:.2f}",
+            figures(cost.gflop),
+        )
         times = ("-" if seconds is None else f"{seconds:.1f}" for seconds in took)
         rows[name] = [Cell(text, False) for text in (*shown, stored, *times)]
     return rows

@@ -22,7 +22,7 @@ from stages.shared.records.shards import spaced
 from stages.shared.results import predicted, scores
 from stages.shared.results.overlay import colours, hex_colours, overlay, save
 from stages.shared.results.predicted import PANELS, Predicted
-from stages.shared.results.variants import seconds_of, variant_names
+from stages.shared.results.variants import backbone_of, seconds_of, variant_names
 from stages.shared.runtime import outputs
 from stages.shared.runtime.console import counted, figures
 from stages.shared.runtime.paths import EVALUATION_DIR, EXPORT_DIR, MODELS_DIR, REPORTS_DIR
@@ -37,6 +37,7 @@ PANEL_INCHES = 2.6
 LEGEND_INCHES, LEGEND_COLUMNS = 0.2, 8
 # Classes that the printed table has a column for.
 MOST_COLUMNS = 8
+COSTS = "M params", "GFLOP", "MB", "seconds"
 # Draw a dollar sign in a name as it is.
 rcParams["text.parse_math"] = False
 
@@ -88,20 +89,23 @@ def compare() -> str:
 def table(summaries: dict[str, Summary]) -> str:
     """The variants' IoU in percent, the best first; each class's where there are few.
 
-    What it took comes last: GFLOP for a picture, and seconds for its features, its training and its
-    parents'; `-` where a stage has not run here.
+    What it took comes last: millions of parameters, GFLOP and MB of stored activations for a
+    picture, and seconds for its features, its training and its parents'; `-` where it stores none,
+    or a stage has not run here.
     """
     classes = list(next(iter(summaries.values())).iou)
     shown = classes if len(classes) <= MOST_COLUMNS else []
-    rows = [["%", "mean IoU", *shown, "GFLOP", "seconds"]]
+    rows = [["%", "mean IoU", *shown, *COSTS, "backbone"]]
     best_first = sorted(summaries, key=lambda name: summaries[name].mean_iou, reverse=True)
     for name in best_first:
         iou = summaries[name].iou
         values = [summaries[name].mean_iou, *(iou[class_name] for class_name in shown)]
         percent = ["-" if value is None else f"{value:.1%}"[:-1] for value in values]
-        took = seconds_of(name)
+        took, cost = seconds_of(name), summaries[name].cost
         seconds = "-" if None in took else f"{sum(filter(None, took)):.1f}"
-        rows.append([name, *percent, figures(summaries[name].cost.gflop), seconds])
+        stored = "-" if cost.feature_bytes is None else f"{cost.feature_bytes / 1e6:.3f}"
+        costs = f"{cost.parameters / 1e6:.2f}", figures(cost.gflop), stored, seconds
+        rows.append([name, *percent, *costs, backbone_of(name)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows

@@ -94,11 +94,16 @@ def test_the_taps_are_the_expanded_activations_ahead_of_each_stride(lite0: keras
         np.testing.assert_allclose(described(found[tap][0].numpy()), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_imagenet_s_class_is_the_one_that_timm_finds(lite0: keras.Model, file: Path):
-    tensors = checkpoint.read(file)
-    pooled = lite0(drawn())["stride32"].numpy()[0].mean((0, 1))
+@pytest.mark.parametrize("name", LITES)
+def test_imagenet_s_class_is_the_one_that_timm_finds(name: str):
+    model = backbones.build(name, strides=(32,))
+    weights.load(model, "imagenet", KEY)
+    package = NETWORKS[name].weights
+    assert isinstance(package, Package)
+    tensors = checkpoint.read(weights.installed(package, KEY))
+    pooled = model(drawn())["stride32"].numpy()[0].mean((0, 1))
     logits = tensors["_fc.weight"] @ pooled + tensors["_fc.bias"]
-    assert logits.argmax() == TIMM["efficientnet_lite0"]["class"]
+    assert logits.argmax() == TIMM[name]["class"]
 
 
 def test_a_path_gives_the_same_weights_as_the_package(

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
+from stages.shared.results.variants import seconds_of
 from tests.conftest import ROOT, Project, encoded
 
 START_LIMIT = ANSWER_LIMIT = 180  # seconds
@@ -149,10 +150,11 @@ def test_a_dropped_picture_shows_a_mask_of_every_variant(page, built_project):
 
 
 def test_a_table_gives_colours_and_names_of_the_classes_their_shares_and_the_times(
-    page, built_project
+    page, built_project, monkeypatch
 ):
+    monkeypatch.chdir(built_project.folder)
     drop(page, "noise.png", picture())
-    head, *classes, times, mean_iou, parameters, gflop = cells(page)
+    head, *classes, times, mean_iou, parameters, gflop, stored, features, training = cells(page)
     assert head == ["Class", *built_project.params["variants"]]
     names = (built_project.folder / "reports/fcn8s/confusion.csv").read_text()
     assert classes and all(row[0] in names for row in classes)
@@ -169,8 +171,26 @@ def test_a_table_gives_colours_and_names_of_the_classes_their_shares_and_the_tim
                 (built_project.folder / f"reports/{variant}/metrics.json").read_text()
             )
             assert float(text.replace(",", "")) == pytest.approx(metrics[key], rel=5e-3)
+    for column, variant in enumerate(head[1:], 1):
+        kept = built_project.folder / f"reports/{variant}/metrics.json"
+        feature_bytes = json.loads(kept.read_text())["feature_bytes"]
+        assert stored[column] == ("-" if feature_bytes is None else f"{feature_bytes / 1e6:.3f}")
+        for text, seconds in zip((features, training), seconds_of(variant), strict=True):
+            assert text[column] == f"{seconds:.1f}"
     assert times[0] == "Time"
     assert all(time.endswith(" s") and float(time[:-2]) >= 0 for time in times[1:])
+
+
+def test_a_frozen_backbone_is_loaded_once_for_all_of_its_variants(built_project, monkeypatch):
+    # They import Gradio, which may be missing.
+    from commands.app.command import load_segmenters
+    from commands.predict.segmenter import together
+
+    monkeypatch.chdir(built_project.folder)
+    loaded = load_segmenters()
+    variants = list(built_project.params["variants"])
+    assert [one.variants for one in loaded] == [one.variants for one in together(variants)]
+    assert len(loaded) < len(variants)
 
 
 def test_a_large_picture_is_shown_smaller(page):

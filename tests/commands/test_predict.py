@@ -1,5 +1,6 @@
 """Prediction: any picture, at its own size, in tiles where it is large."""
 
+import argparse
 import csv
 import json
 import os
@@ -11,12 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from commands.predict import inputs, masks, segmenter
-from commands.predict.pieces import BlendedTiles, tiles, window
+from commands.predict import command, inputs, masks, segmenter
+from commands.predict.command import doubts
+from commands.predict.inputs import Loaded, PictureTask
+from commands.predict.pieces import BlendedTiles, ExactTiles, tiles, window
 from commands.predict.reach import reach
-from commands.predict.segmenter import Segmenter, Views, class_map, together
+from commands.predict.segmenter import Segmenter, Views, class_map, together, way_through
 from stages.prepare.sources import demo
-from stages.shared.networks import backbones
+from stages.shared.networks import backbones, heads
 from stages.shared.networks.families.preprocessing import COARSEST_STRIDE
 from stages.shared.results.overlay import colours
 from stages.shared.runtime.errors import UserError
@@ -74,6 +77,22 @@ def test_variants_on_one_frozen_backbone_are_one_network_and_give_what_each_give
     assert list(masks) == FROZEN
     for variant, mask in masks.items():
         np.testing.assert_array_equal(mask, only(segment(variant)(picture)))
+
+
+def test_a_command_loads_a_frozen_backbone_once_for_all_of_its_variants(
+    segment, pictures: Path, tmp_path: Path, monkeypatch
+):
+    loaded, load_network = [], heads.load_network
+
+    def noting(folder: Path, policy: str, others: list[Path]) -> keras.Model:
+        loaded.append([path.name for path in (folder, *others)])
+        return load_network(folder, policy, others)
+
+    monkeypatch.setattr(heads, "load_network", noting)
+    chosen = [argument for variant in FROZEN for argument in ("--variant", variant)]
+    given = [*chosen, "--out", str(tmp_path / "out"), str(pictures / "a.png")]
+    assert command.predict(command.parser().parse_args(given)) == 0
+    assert loaded == [FROZEN]
 
 
 def test_a_backbone_that_fine_tuning_changed_is_run_by_itself(segment):
@@ -181,6 +200,48 @@ def test_logits_reach_as_far_as_their_gradient(name: str):
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mobilenet_v3_small"])
 def test_a_network_with_squeeze_and_excite_sees_the_whole_picture(name: str):
     assert reach(whole(name)) is None
+
+
+def test_a_network_that_sees_the_whole_picture_goes_through_blended_tiles(
+    built_project: Project, monkeypatch
+):
+    monkeypatch.chdir(built_project.folder)
+    head = heads.load_config(Path("models/fcn8s"))
+    seeing_all = way_through(whole("mobilenet_v3_small"), head, Views(tile=640), 1)
+    assert isinstance(seeing_all, BlendedTiles) and not seeing_all.exact
+    exact = way_through(whole("vgg19", 1 / 64), head, Views(tile=1536), 1)
+    assert isinstance(exact, ExactTiles) and exact.exact
+
+
+def test_tiles_that_are_blended_for_what_a_network_sees_are_told(segment):
+    network = segment("fcn32s", scale=1.0, tile=640)
+    network.pieces = BlendedTiles(640)
+    pictures = [np.zeros((side, 600, 3), np.uint8) for side in (640, 700)]
+    arguments = argparse.Namespace(scale=None)
+    small, large = (
+        doubts(
+            [network],
+            arguments,
+            Loaded(PictureTask(Path("a.png"), Path("a")), p, p.shape[:2], None),
+        )
+        for p in pictures
+    )
+    assert small == {}
+    (sentence,) = large.values()
+    assert sentence.startswith("fcn32s: more than a tile may be looked at, so the tiles of a.png")
+
+
+def test_tiles_that_are_blended_for_flips_are_told(built_project: Project, tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(drawn(620, 560)).save(tmp_path / "in" / "0.png")
+    arguments = ["--variant", "fcn32s", "--scale", "1", "--tile", "544", "--flip"]
+    where = ("--out", str(tmp_path / "out"), str(tmp_path / "in"))
+    done = built_project.command("predict", *arguments, *where)
+    (note,) = [line for line in done.stderr.splitlines() if "tiles of" in line]
+    assert note.startswith(
+        f"note: fcn32s: flips or scales are averaged, so the tiles of {tmp_path}/"
+    )
+    assert "are blended" in note and "a larger --tile avoids it" in note
 
 
 def whole(name: str, width: float = 1.0) -> keras.Model:

@@ -180,6 +180,7 @@ def test_the_model_card_tells_what_the_files_hold(exported: Path, built_project:
         f"{network.count_params():,} parameters",
         "| mean_iou | {:.4f} |".format(metrics["mean_iou"]),
         f"{metrics['gflop']:.3g} GFLOP for a picture",
+        f"stores {metrics['feature_bytes']:,} bytes of activations",
         "| IoU of ring | {:.4f} |".format(metrics["iou"]["ring"]),
         "On the test split.",
         "6 train, 3 validation, 3 test; 0 left out",

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import Project, clone, processes_in, stages_run, wait_until
 
@@ -96,6 +97,21 @@ def test_a_rate_for_all_trains_and_measures_all_and_reuses_the_rest(project: Pro
     assert project.params["train"]["learning_rate"] == 3e-4
     assert inodes(project) == before
     assert "lr3e-4" in shown(project)
+
+
+def test_another_size_of_the_pictures_is_a_row_of_the_same_table(project: Project):
+    """With what the variant costs at that size."""
+    project.run("dvc", "exp", "run", "-n", "large", "-S", "dataset.image_size=96", TARGET)
+    path = "reports/fcn8s/metrics.json"
+    large = shown(project)["large"]["metrics"][path]["data"]
+    small = json.loads(project.run("git", "show", f"HEAD:{path}").stdout)
+    assert 0 <= large["mean_iou"] <= 1
+    assert large["parameters"] == small["parameters"]
+    committed = yaml.safe_load(project.run("git", "show", "HEAD:params.yaml").stdout)
+    times = (96 / committed["dataset"]["image_size"]) ** 2
+    assert large["gflop"] == pytest.approx(times * small["gflop"], rel=0.01)
+    # Each channel's least activation and step are stored beside, at any size.
+    assert small["feature_bytes"] < large["feature_bytes"] < times * small["feature_bytes"]
 
 
 def test_show_has_the_metrics_that_a_plain_repro_gets(

@@ -47,8 +47,8 @@ PRINTED = {
     ],
     "export@fcn32s": [rf"models/export/fcn32s/: saved_model, onnx, litert, {SIZE}; {TIME}"],
     "compare": [
-        r"% +mean IoU  ground  disc  ring  bar  tile  GFLOP  seconds",
-        r"fcn32s( +(\d+\.\d|-)){6} +[\d.]+ +\d+\.\d",
+        r"% +mean IoU  ground  disc  ring  bar  tile  M params +GFLOP +MB +seconds +backbone",
+        r"fcn32s( +(\d+\.\d|-)){6}( +[\d.]+){3} +\d+\.\d +vgg19",
         rf"reports/comparison/: 1 variant side by side; {TIME}",
     ],
 }
@@ -118,11 +118,17 @@ def test_the_last_stage_ends_with_the_table_of_all_variants_the_best_first(proje
     assert made.startswith("reports/comparison/: 4 variants side by side; ")
     head, *rows = (line.split() for line in table)
     classes = ["ground", "disc", "ring", "bar", "tile"]
-    assert head == ["%", "mean", "IoU", *classes, "GFLOP", "seconds"]
+    costs = ["M", "params", "GFLOP", "MB", "seconds", "backbone"]
+    assert head == ["%", "mean", "IoU", *classes, *costs]
     files = {name: project.folder / f"reports/{name}/metrics.json" for name, *_ in rows}
     assert files.keys() == project.params["variants"].keys()
     measured = {name: json.loads(file.read_text()) for name, file in files.items()}
-    for name, mean, *ious, gflop, seconds in rows:
+    for name, mean, *ious, parameters, gflop, stored, seconds, backbone in rows:
+        assert backbone == project.params["variants"][name]["backbone"]
+        assert float(parameters) == pytest.approx(measured[name]["parameters"] / 1e6, abs=6e-3)
+        feature_bytes = measured[name]["feature_bytes"]
+        assert (stored == "-") == (project.params["variants"][name]["train"] == "network")
+        assert stored == "-" or float(stored) == pytest.approx(feature_bytes / 1e6, abs=6e-4)
         assert float(gflop) == pytest.approx(measured[name]["gflop"], rel=5e-3)
         stages = ["features@vgg19", *(f"train@{v}" for v in line_of(project, name))]
         files = [project.folder / f"reports/seconds/{stage}.json" for stage in stages]

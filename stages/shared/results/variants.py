@@ -38,6 +38,11 @@ def variant_names(path: Path = PARAMS_FILE) -> list[str]:
     return sorted(found, key=lambda n: (-found[n].stride, found[n].train == "network", n))
 
 
+def backbone_of(variant: str, path: Path = PARAMS_FILE) -> str:
+    """The entry of `backbones` that a variant stands on."""
+    return _kinds(path)[variant].backbone
+
+
 def seconds_of(variant: str, path: Path = PARAMS_FILE) -> tuple[float | None, float | None]:
     """How long a variant took, where known: its features, and its training with its parents'."""
     kinds, trained = _kinds(path), list[float | None]()
