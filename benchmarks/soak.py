@@ -28,7 +28,7 @@ import yaml
 from PIL import Image
 
 from benchmarks.report import MIB, table
-from benchmarks.workspace import ROOT, RSS_UNIT_BYTES, Cost, Workspace
+from benchmarks.workspace import ROOT, RSS_UNIT_BYTES, Cost, Workspace, device
 from stages.prepare.sources import demo
 
 VARIANTS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s-finetuned")
@@ -355,14 +355,6 @@ def within(samples: list[Sample], points: list[Point], begin: float, end: float)
     since, until = moment(points, begin), moment(points, end)
     found = [sample for sample in samples if since <= sample.seconds <= until]
     return found or [min(samples, key=lambda sample: abs(sample.seconds - (since + until) / 2))]
-
-
-def device() -> str:
-    """What it ran on; asked of a process of its own, for it imports TensorFlow."""
-    program = "from benchmarks import rates; print(rates.device())"
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout.strip()
 
 
 def markdown(results: dict[str, Any]) -> str:

@@ -97,3 +97,11 @@ class Workspace:
         files = (path for name in names for path in (self.folder / name).rglob("*"))
         stats = (path.stat() for path in files if path.is_file())
         return sum({(stat.st_dev, stat.st_ino): stat.st_size for stat in stats}.values())
+
+
+def device() -> str:
+    """What it ran on; asked of a process of its own, for it imports TensorFlow."""
+    program = "from benchmarks import rates; print(rates.device())"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip()

@@ -1,6 +1,6 @@
 """`make benchmark-peers`: this pipeline against segmentation_models.pytorch, on this machine.
 
-    python -m benchmarks.peers.run PYTHON [--seeds 3] [--peers fpn:adamw unet:adamw fpn:adamw:3]
+    python -m benchmarks.peers.run PYTHON [--seeds 3] [--peers fpn:adamw fpn:adamw:3 unet:published]
 
 Takes the project's own records and those of its variants that stand on EfficientNet-Lite0 with
 ImageNet's weights; the peers begin with the same weights and see the same splits. PYTHON is that of
@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 from matplotlib.figure import Figure
 
-from benchmarks.workspace import ROOT, Cost, Workspace
+from benchmarks.workspace import ROOT, Cost, Workspace, device
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
 from stages.shared.results import scores
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument(
         "--peers",
         nargs="*",
-        default=["fpn:adamw:3", "fpn:adamw", "unet:adamw"],
+        default=["fpn:adamw:3", "fpn:adamw", "fpn:published", "unet:adamw", "unet:published"],
         metavar="ARCHITECTURE:RECIPE[:EPOCHS]",
     )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks")
@@ -73,7 +73,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    dataset, runs = Dataset.load(), list[Run]()
+    dataset, machine, runs = Dataset.load(), device(), list[Run]()
     if dataset.tiling:
         raise UserError("dataset.fit is tiles: the peers are measured on records; use another")
     if options.go_on:
@@ -87,14 +87,30 @@ def main() -> None:
             ):
                 print(f"{run.of} {run.name}, seed {seed}: {run.mean_iou:.4f}, {run.seconds:.0f} s")
                 runs.append(run)
-                write(runs, params, dataset, options.out)
+                write(runs, params, dataset, options.out, machine)
     print(table(runs))
 
 
 def made_from(params: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
-    """What decides the runs of each, beside the code."""
-    settings = {key: params[key] for key in ("train", "variants")}
-    return {PIPELINE: settings | {"records": dataset.digest}, PEER: {"records": dataset.digest}}
+    """What decides the runs of the peer, and those of each variant of the pipeline, beside the
+    code."""
+    common = {key: params[key] for key in ("backbones", "features", "train")}
+    of_variants = {
+        name: common | {"records": dataset.digest, "line": line(params["variants"], name)}
+        for name in params["variants"]
+    }
+    return {PIPELINE: of_variants, PEER: {"records": dataset.digest}}
+
+
+def decides(made: dict[str, Any], run: Run) -> Any:
+    """The part of `made_from` that a run follows; itself where it names no such variant."""
+    return made[PIPELINE].get(run.name, run) if run.of == PIPELINE else made[PEER]
+
+
+def line(variants: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The settings of a variant, of its parent, and so on."""
+    variant = variants.get(name)
+    return [variant, *line(variants, variant["parent"])] if variant else []
 
 
 def earlier(path: Path, wanted: dict[str, Any]) -> list[Run]:
@@ -103,32 +119,43 @@ def earlier(path: Path, wanted: dict[str, Any]) -> list[Run]:
         return []
     results = json.loads(path.read_text())
     runs = [Run(**run) for run in results["runs"]]
-    kept = [run for run in runs if results["made_from"].get(run.of) == wanted[run.of]]
+    kept = [run for run in runs if decides(results["made_from"], run) == decides(wanted, run)]
     print(f"{len(kept)} of the {len(runs)} runs in {path} are kept")
     return kept
 
 
-def write(runs: list[Run], params: dict[str, Any], dataset: Dataset, out: Path) -> None:
+def write(
+    runs: list[Run], params: dict[str, Any], dataset: Dataset, out: Path, machine: str
+) -> None:
     """Write what has been measured so far."""
-    results: dict[str, Any] = {"size": dataset.image_size}
+    results: dict[str, Any] = {"device": machine, "size": dataset.image_size}
     results["made_from"] = made_from(params, dataset)
     results["pictures"] = {split: dataset.records(split) for split in SPLITS}
     results["runs"] = [run._asdict() for run in runs]
     (out / "peers.json").write_text(json.dumps(results, indent=2) + "\n")
-    (out / "peers.md").write_text(table(runs) + "\n")
+    heading = (
+        f"On {machine}. Seconds are those from the records to the measured class maps, of all "
+        "processes, of the fastest of the seeds; GiB the largest of a process.\n"
+    )
+    (out / "peers.md").write_text(f"{heading}\n{table(runs)}\n")
     save(figure(runs), out / "peers.png")
 
 
 def of_pipeline(
     params: dict[str, Any], seed: int, folder: Path, done: Container[str]
 ) -> Iterator[Run]:
-    """The variants on EfficientNet-Lite0, each after its parent; none if all are `done`."""
+    """The variants on EfficientNet-Lite0 that are not `done`, each after its parent."""
     found = [n for n, b in params["backbones"].items() if b["network"] == BACKBONE]
     if len(found) != 1:
         raise UserError(f"params.yaml: one entry of backbones should be {BACKBONE}")
     (backbone,) = found
-    todo = {n: v for n, v in params["variants"].items() if v["backbone"] == backbone}
-    if all(name in done for name in todo):
+    todo, wanted = dict[str, Any](), [n for n in params["variants"] if n not in done]
+    while wanted:
+        variant = params["variants"].get(name := wanted.pop())
+        if variant and variant["backbone"] == backbone:
+            todo[name] = variant
+            wanted.append(variant["parent"])
+    if not todo:
         return
     params["evaluate"]["split"] = "test"
     work = Workspace(folder / f"pipeline-{seed}", params | {"seed": seed})

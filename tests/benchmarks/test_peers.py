@@ -64,12 +64,24 @@ def test_what_is_measured_already_is_not_run_again(in_project: Project, tmp_path
 
 def test_runs_that_other_settings_would_change_are_run_again(in_project: Project, tmp_path: Path):
     params, dataset, path = in_project.params, Dataset.load(), tmp_path / "peers.json"
+    head = {"backbone": "vgg19", "train": "head", "stride": 8, "parent": "vgg19"}
+    params["variants"] = {"fpn": head, "tuned": head | {"train": "network", "parent": "fpn"}}
     wanted = made_from(params, dataset)
     assert earlier(path, wanted) == []
-    write(RUNS, params, dataset, tmp_path)
-    assert earlier(path, wanted) == RUNS
-    params["train"]["epochs"] += 1
+    all_runs = [*RUNS, Run(PIPELINE, "tuned", 1, 60.0, 2**31, 0.8)]
+    write(all_runs, params, dataset, tmp_path, "2 cores")
+    assert earlier(path, wanted) == all_runs
+    assert "On 2 cores. " in (tmp_path / "peers.md").read_text()
+    # A variant beside changes no other's run, a change of a variant its own and its children's.
+    params["variants"]["other"] = head
+    assert earlier(path, made_from(params, dataset)) == all_runs
+    params["variants"]["tuned"]["epochs"] = 6
+    assert earlier(path, made_from(params, dataset)) == RUNS
+    params["variants"]["fpn"] = head | {"stride": 16}
     of_peers = [run for run in RUNS if run.of == PEER]
+    assert earlier(path, made_from(params, dataset)) == of_peers
+    params["variants"]["fpn"] = head
+    params["train"]["epochs"] += 1
     assert earlier(path, made_from(params, dataset)) == of_peers
     other = dataset.model_copy(update={"image_size": (1, 1)})
     assert earlier(path, made_from(params, other)) == []

@@ -388,6 +388,14 @@ def test_every_profile_follows_the_schema(profile: Path):
     assert read_all(profile).variants
 
 
+def test_the_variant_that_is_commented_out_follows_the_schema(tmp_path: Path):
+    """`profiles/folder.yaml`: what is uncommented as a whole is a variant more."""
+    text = FOLDER.replace("  # mlp-finetuned:", "  mlp-finetuned:").replace("\n  #   ", "\n    ")
+    (tmp_path / "params.yaml").write_text(text)
+    tuned = read_all(tmp_path / "params.yaml").variants["mlp-finetuned"]
+    assert (tuned.train, tuned.parent, tuned.backbone_rate) == ("network", "mlp", 0.2)
+
+
 def test_weights_that_are_no_file_are_found_before_dvc_deletes_anything(in_project: Project):
     in_project.set_params({"backbones.vgg19.width": 1.0, "backbones.vgg19.weights": "none.h5"})
     told = in_project.stage("check", check=False).stderr
