@@ -8,7 +8,12 @@ from keras import ops
 
 from stages.shared.records.ignore_label import IGNORED
 from stages.train.losses import PixelLoss, class_planes, cross_entropy
-from stages.train.metrics import MeanIoU, PixelAccuracy
+from stages.train.metrics import (
+    MeanIoU,
+    PixelAccuracy,
+    counted_by_products,
+    counted_in_bins,
+)
 
 CLASSES = 4
 
@@ -145,6 +150,21 @@ def test_the_measures_are_those_of_all_batches_together(logits, masks):
     expected = (hits / (counts.sum(0) + counts.sum(1) - hits)).mean()
     assert float(iou.result()) == pytest.approx(expected, rel=1e-6)
     assert float(accuracy.result()) == pytest.approx(hits.sum() / counts.sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 21, 150])
+def test_bins_and_products_count_the_same_confusions(classes: int):
+    rng = np.random.default_rng(2)
+    masks, predicted = rng.integers(0, classes, (2, 3, 40, 50))
+    masks[:, :5] = IGNORED
+    in_bins, by_products = (
+        ops.convert_to_numpy(count(ops.cast(masks, "uint8"), ops.cast(predicted, "int32"), classes))
+        for count in (counted_in_bins, counted_by_products)
+    )
+    np.testing.assert_array_equal(in_bins, by_products)
+    counted = masks != IGNORED
+    expected = tf.math.confusion_matrix(masks[counted], predicted[counted], classes)
+    np.testing.assert_array_equal(in_bins, expected)
 
 
 def test_of_equal_logits_the_first_class_is_predicted(masks):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from stages.shared.networks import backbones, heads
 from stages.shared.networks.backbones import stride_of, tap
 from stages.shared.networks.decoders import DECODERS
-from stages.shared.networks.families.upsampling import Upsample, by_matrices
+from stages.shared.networks.families.upsampling import MANY_CHANNELS, Upsample, by_matrices
 from stages.shared.networks.heads import HeadConfig, Projection
 from stages.train import standardised
 from stages.train.settings import DecoderName
@@ -64,6 +64,27 @@ def test_upsampling_is_bilinear_resizing_borders_included(factor: int, size, cha
     scores = rng.normal(0, 1, (2, *size, channels)).astype(np.float32)
     expected = tf.image.resize(scores, [factor * n for n in size])
     np.testing.assert_allclose(Upsample(factor)(scores), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [MANY_CHANNELS - 1, MANY_CHANNELS])
+def test_both_ways_of_upsampling_give_the_same_values_and_gradients(channels: int, rng):
+    """On either side of the number of channels from which on the other one is taken."""
+    scores = keras.Variable(rng.normal(0, 1, (1, 32, 64, channels)).astype(np.float32))
+    upstream = rng.normal(0, 1, (1, 256, 512, channels)).astype(np.float32)
+    ways = {
+        "chosen": Upsample(8),
+        "by matrices": lambda x: by_matrices(x, 8),
+        "by resizing": lambda x: tf.image.resize(x, [256, 512]),
+    }
+    values, gradients = {}, {}
+    for name, way in ways.items():
+        with tf.GradientTape() as tape:
+            values[name] = way(tf.convert_to_tensor(scores))
+            total = tf.reduce_sum(values[name] * upstream)
+        gradients[name] = tape.gradient(total, scores.value)
+    for found, tolerance in ((values, 1e-5), (gradients, 1e-4)):
+        for name in ("chosen", "by resizing"):
+            np.testing.assert_allclose(found[name], found["by matrices"], atol=tolerance)
 
 
 def test_a_new_head_scores_zero_for_every_class(rng):
