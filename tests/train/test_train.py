@@ -20,7 +20,7 @@ from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
 from stages.shared.results import scores
 from stages.shared.runtime.paths import FEATURES_DIR, MODELS_DIR
-from stages.train import progress
+from stages.train import fit, progress
 from stages.train import stage as train
 from stages.train.batches import Batches
 from stages.train.fit import measured
@@ -50,6 +50,20 @@ def test_a_variant_from_stored_activations_and_the_whole_network_agree(in_projec
         stored, whole = model.predict_on_batch(inputs), network.predict_on_batch(batch.images)
         np.testing.assert_allclose(stored, whole, atol=1e-2 * np.abs(whole).max())
         assert (stored.argmax(-1) == whole.argmax(-1)).mean() > 0.995
+
+
+@pytest.mark.parametrize("name", ["fcn8s", "fcn8s-finetuned"])
+def test_a_training_that_reads_from_the_disk_gives_the_bytes_of_a_resident_one(
+    name: str, in_project: Project, monkeypatch
+):
+    """Of a head on stored activations and of a network: dropout, sampled pixels and augmentation."""
+    outputs = (f"models/{name}", f"reports/{name}")
+    resident, made = in_project.digests(*outputs), []
+    monkeypatch.setattr(fit, "Resident", made.append)
+    in_project.set_params({"memory": 0.0})
+    train.train(name)
+    assert made == []
+    assert in_project.digests(*outputs) == resident
 
 
 def test_the_report_holds_the_measures_of_the_predictions(in_project: Project):
