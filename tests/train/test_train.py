@@ -56,7 +56,7 @@ def test_a_variant_from_stored_activations_and_the_whole_network_agree(in_projec
 def test_a_training_that_reads_from_the_disk_gives_the_bytes_of_a_resident_one(
     name: str, in_project: Project, monkeypatch
 ):
-    """Of a head on stored activations and of a network: dropout, sampled pixels and augmentation."""
+    """Of a head and of a network: with dropout, sampled pixels and augmentation."""
     outputs = (f"models/{name}", f"reports/{name}")
     resident, made = in_project.digests(*outputs), []
     monkeypatch.setattr(fit, "Resident", made.append)
