@@ -244,6 +244,12 @@ def test_the_benchmark_s_figures_are_those_that_it_wrote():
     assert f"| ratio | **{ratio}** |" in results
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/measured.md"])
+def test_the_table_beside_the_peer_is_the_one_that_was_measured(page: str):
+    measured = (ROOT / "benchmarks/peers.md").read_text(encoding="utf-8")
+    assert measured[measured.index("|") :] in text_of(page)
+
+
 def test_the_demo_s_scores_are_those_that_are_committed():
     rows = dict(re.findall(r"^\| `(\S+)` \| .+ \| (0\.\d{3}) \|$", README, re.MULTILINE))
     found = {
