@@ -66,6 +66,21 @@ def test_a_training_that_reads_from_the_disk_gives_the_bytes_of_a_resident_one(
     assert in_project.digests(*outputs) == resident
 
 
+def test_a_network_is_trained_on_rotated_crops_at_random_scales_the_same_way_again(
+    in_project: Project,
+):
+    augmentation = {"crop": [32, 48], "rotation": 15.0, "scale": 0.5, "vertical_flip": True}
+    in_project.set_params({"variants.fcn8s-finetuned.augmentation": augmentation})
+    outputs = ("models/fcn8s-finetuned", "reports/fcn8s-finetuned")
+    whole, made = in_project.digests(*outputs), []
+    for _ in range(2):
+        train.train("fcn8s-finetuned")
+        made.append(in_project.digests(*outputs))
+    assert made[0] == made[1] != whole
+    start, first, *_ = history("fcn8s-finetuned")
+    assert np.isfinite(first["loss"]) and first["val_loss"] != start["val_loss"]
+
+
 def test_the_report_holds_the_measures_of_the_predictions(in_project: Project):
     classes = Features.load("vgg19").classes
     for name in in_project.params["variants"]:
