@@ -18,6 +18,7 @@ from stages.train.fit import fit
 from stages.train.losses import PixelLoss, class_weights
 from stages.train.optimizers import optimizer, schedule
 from stages.train.progress import MEASURES, Progress
+from stages.train.sampling import Sampled
 from stages.train.settings import Augmentation, Train
 from stages.train.supplied import Resident, Supplied
 from tests.conftest import ROOT
@@ -146,12 +147,13 @@ def train(
     pictures: Pixels | None = None,
     augment: RandomAugmentation | None = None,
     memory: float = 0.0,
+    part: Sampled | None = None,
 ) -> list[dict]:
     batches = Batches(pictures or Pixels(8), wanted.batch_size, seed=0)
     validation = Batches(Pixels(12), wanted.batch_size)
     progress = Progress(folder / "state.npz", wanted.epochs, wanted.patience)
     loss = loss or PixelLoss(2)
-    options = {"augment": augment, "memory": memory, "callbacks": [Last()]}
+    options = {"augment": augment, "memory": memory, "sampled": part, "callbacks": [Last()]}
     fit(model, loss, batches, validation, wanted, "x", progress, **options)
     (folder / "state.npz").unlink()
     return progress.rows
@@ -293,12 +295,15 @@ from stages.shared.networks.families.vgg import vgg
 from stages.train import standardised
 from stages.train.augmentation import RandomAugmentation
 from stages.train.losses import PixelLoss
+from stages.train.sampling import sampled
 from stages.train.settings import Augmentation
 from tests.train.test_training import Pixels, settings, train
 
 folder = Path(sys.argv[1])
 
-def trained(scope, options, loss, memory=0.0, count=11, augment=None):
+CHANGES = Augmentation(flip=True, scale=0.2, rotation=10, colour=0.2)
+
+def trained(scope, options, loss, memory=0.0, count=11, augment=None, pixels=1.0):
     keras.utils.set_random_seed(0)
     pictures = Pixels(count, bright=200.0)
     # Half of them count in a few pixels alone.
@@ -313,27 +318,32 @@ def trained(scope, options, loss, memory=0.0, count=11, augment=None):
                                 image_size=(4, 4), fit="stretch", backbone="vgg19")
         statistics = {tap: standardised.Statistics(np.zeros(n, "f4"), np.full(n, 100, "f4"))
                       for tap, n in channels.items()}
-        network = heads.network(backbone, standardised.head(config, statistics))
+        head = standardised.head(config, statistics)
+        network = heads.network(backbone, head)
         heads.set_projections(network.get_layer(index=2), {
             tap: heads.Projection(np.random.default_rng(n).normal(0, 0.3, (n, 3)).astype("f4"),
                            np.zeros(3, "f4"))
             for tap, n in channels.items()})
         start = network.get_weights()
         wanted = settings(**{"learning_rate": 0.01, "batch_size": 4, "epochs": 2} | options)
-        rows = train(network, folder, wanted, PixelLoss(3, **loss), pictures, augment, memory)
+        augmentation = augment and RandomAugmentation(augment, seed=1)
+        part = sampled(heads.scored(backbone, heads.scores(head)), 8, pixels, seed=1)
+        rows = train(
+            network, folder, wanted, PixelLoss(3, **loss), pictures, augmentation, memory, part)
     network.set_weights(network.last)
     return rows, start, network.get_weights()
 
 devices = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 for options, loss in json.loads(sys.argv[2]):
-    one, start, weights = trained(nullcontext(), options, loss)
-    two, _, mirrored = trained(devices.scope(), options, loss, memory=1e9)
+    seen = options.pop("seen", {})
+    augment = Augmentation(**seen.pop("augment")) if "augment" in seen else None
+    one, start, weights = trained(nullcontext(), options, loss, augment=augment, **seen)
+    two, _, mirrored = trained(devices.scope(), options, loss, 1e9, augment=augment, **seen)
     moved = max(float(np.abs(a - b).max()) for a, b in zip(start, weights))
     apart = max(float(np.abs(a - b).max()) for a, b in zip(weights, mirrored))
     print(json.dumps([one[-1], two[-1], moved, apart]))
 # Of the last batch, one picture, a device would have none.
-augment = RandomAugmentation(Augmentation(flip=True, scale=0.2, rotation=10, colour=0.2), seed=1)
-rows, start, weights = trained(devices.scope(), {}, {}, 1e9, 9, augment)
+rows, start, weights = trained(devices.scope(), {}, {}, 1e9, 9, CHANGES)
 print(json.dumps({"lone": rows[-1], "moved": float(np.abs(start[0] - weights[0]).max())}))
 """
 # Settings of the training, and of the loss.
@@ -343,6 +353,16 @@ SHARED_BATCHES = [
         {"class_weights": [1.0, 5.0, 1.0], "dice": 1.0},
     ),
     ({"optimizer": "adamw", "clip_norm": 0.05, "weight_decay": 0.1}, {"dice": 0.5, "jaccard": 0.5}),
+    # A quarter of the pixels of augmented pictures; of no batch is there a part.
+    (
+        {
+            "optimizer": "sgd",
+            "learning_rate": 1.0,
+            "clip_norm": 0.05,
+            "seen": {"pixels": 0.25, "count": 12, "augment": {"flip": True, "scale": 0.2}},
+        },
+        {},
+    ),
 ]
 
 
