@@ -296,22 +296,29 @@ def tap_of(application: keras.Model, place: str) -> keras.KerasTensor:
     return sum(parts[1:], start=parts[0])
 
 
-@pytest.mark.parametrize("name", [n for n in DOWNLOADED if not n.startswith("vgg")])
-def test_nothing_is_learned_at_a_stride_after_its_tap(name: str):
-    """For every network of the table; of VGG's, taps are the pools, so it all comes after them."""
-    # Weights that are never made, so that this takes no memory.
+@pytest.fixture
+def without_weights() -> Iterator[None]:
+    """Networks that are built have weights of which only the shape is there."""
     with keras.StatelessScope(initialize_variables=False):
-        taps = backbones.build(name, strides=(4, 8, 16, 32)).output
-        for finer, coarser in pairwise(taps.values()):
-            between, read = keras.Model(finer, coarser), (1, 64, 64, finer.shape[-1])
-            assert between.compute_output_shape(read)[1:3] == (32, 32)
-            learning = [layer for layer in between.layers if layer.weights]
-            model = keras.Model(finer, [layer.output for layer in learning])
-            shapes = model.compute_output_shape(read)
-            after = [x.name for x, s in zip(learning, shapes, strict=True) if s[1:3] == (64, 64)]
-            # DenseNet has a convolution ahead of its pool.
-            expected = ["conv"] if name.startswith("densenet") else []
-            assert [x.partition("_")[2] for x in after] == expected
+        yield
+    # Keras would make them all beside those of the next scope.
+    keras.utils.clear_session()
+
+
+@pytest.mark.parametrize("name", [n for n in DOWNLOADED if not n.startswith("vgg")])
+def test_nothing_is_learned_at_a_stride_after_its_tap(name: str, without_weights):
+    """For every network of the table; of VGG's, taps are the pools, so it all comes after them."""
+    taps = backbones.build(name, strides=(4, 8, 16, 32)).output
+    for finer, coarser in pairwise(taps.values()):
+        between, read = keras.Model(finer, coarser), (1, 64, 64, finer.shape[-1])
+        assert between.compute_output_shape(read)[1:3] == (32, 32)
+        learning = [layer for layer in between.layers if layer.weights]
+        model = keras.Model(finer, [layer.output for layer in learning])
+        shapes = model.compute_output_shape(read)
+        after = [x.name for x, s in zip(learning, shapes, strict=True) if s[1:3] == (64, 64)]
+        # DenseNet has a convolution ahead of its pool.
+        expected = ["conv"] if name.startswith("densenet") else []
+        assert [x.partition("_")[2] for x in after] == expected
 
 
 def test_weights_that_are_no_file_are_named():
