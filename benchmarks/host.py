@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,12 +166,17 @@ def features(shard: Shard, shapes: dict[str, tuple[int, int, int]], folder: Path
 
 def read(reader: shards.PictureReader) -> float:
     """Records to batches of a network's training, where they do not fit into memory."""
+    return streamed(reader, lambda batch: None)
+
+
+def streamed(reader: shards.PictureReader, step: Callable[[dict[str, Any]], object]) -> float:
+    """Batches of a network's training, through a step that the first of them compiles."""
     batches = Batches(reader, BATCH, seed=1)
     stream = batches.stream()
-    next(stream)
+    step(next(stream)[0])
     began = time.perf_counter()
     for _ in range(len(batches)):
-        next(stream)
+        step(next(stream)[0])
     return len(reader) / (time.perf_counter() - began)
 
 
@@ -189,14 +194,7 @@ class Augmented(keras.Model):
 
 def augmented(reader: shards.PictureReader) -> float:
     """Records to flipped, scaled and recoloured pictures, as a network's step begins."""
-    batches, model = Batches(reader, BATCH, seed=1), Augmented()
-    stream = batches.stream()
-    # The first call compiles it.
-    model.predict_on_batch(next(stream)[0])
-    began = time.perf_counter()
-    for _ in range(len(batches)):
-        model.predict_on_batch(next(stream)[0])
-    return len(reader) / (time.perf_counter() - began)
+    return streamed(reader, Augmented().predict_on_batch)
 
 
 def step(pictures: int, folder: Path) -> float:

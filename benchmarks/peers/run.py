@@ -103,14 +103,14 @@ def made_from(params: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
 
 
 def decides(made: dict[str, Any], run: Run) -> Any:
-    """The part of `made_from` that a run follows; itself where it names no such variant."""
-    return made[PIPELINE].get(run.name, run) if run.of == PIPELINE else made[PEER]
+    """The part of `made_from` that a run follows; None if it names no such variant."""
+    return made[PIPELINE].get(run.name) if run.of == PIPELINE else made[PEER]
 
 
-def line(variants: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """The settings of a variant, of its parent, and so on."""
+def line(variants: dict[str, Any], name: str) -> dict[str, Any]:
+    """A variant, its parent, and so on, by name."""
     variant = variants.get(name)
-    return [variant, *line(variants, variant["parent"])] if variant else []
+    return {name: variant} | line(variants, variant["parent"]) if variant else {}
 
 
 def earlier(path: Path, wanted: dict[str, Any]) -> list[Run]:
@@ -119,7 +119,9 @@ def earlier(path: Path, wanted: dict[str, Any]) -> list[Run]:
         return []
     results = json.loads(path.read_text())
     runs = [Run(**run) for run in results["runs"]]
-    kept = [run for run in runs if decides(results["made_from"], run) == decides(wanted, run)]
+    former = results["made_from"]
+    # Of a variant that is not there any more nothing is wanted.
+    kept = [r for r in runs if decides(wanted, r) and decides(wanted, r) == decides(former, r)]
     print(f"{len(kept)} of the {len(runs)} runs in {path} are kept")
     return kept
 
@@ -149,12 +151,10 @@ def of_pipeline(
     if len(found) != 1:
         raise UserError(f"params.yaml: one entry of backbones should be {BACKBONE}")
     (backbone,) = found
-    todo, wanted = dict[str, Any](), [n for n in params["variants"] if n not in done]
-    while wanted:
-        variant = params["variants"].get(name := wanted.pop())
-        if variant and variant["backbone"] == backbone:
-            todo[name] = variant
-            wanted.append(variant["parent"])
+    todo = dict[str, Any]()
+    for name, variant in params["variants"].items():
+        if variant["backbone"] == backbone and name not in done:
+            todo |= line(params["variants"], name)
     if not todo:
         return
     params["evaluate"]["split"] = "test"

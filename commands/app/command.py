@@ -25,8 +25,8 @@ from stages.shared.formats import pictures
 from stages.shared.formats.pictures import BadPictureError
 from stages.shared.results.overlay import hex_colours, overlay
 from stages.shared.results.pages import render
-from stages.shared.results.variants import seconds_of, variant_names
-from stages.shared.runtime.console import figures
+from stages.shared.results.variants import megabytes, seconds_of, variant_names
+from stages.shared.runtime.console import figures, or_dash
 from stages.shared.runtime.digests import marks_of_conflicts
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import REPORTS_DIR
@@ -47,7 +47,7 @@ FACTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "mean_iou": ("Mean IoU", "{:.4f}".format),
     "parameters": ("Parameters", "{:,}".format),
     "gflop": ("GFLOP, at the size of training", figures),
-    "feature_bytes": ("MB of stored activations a picture", lambda size: f"{size / 1e6:.3f}"),
+    "feature_bytes": ("MB of stored activations a picture", megabytes),
 }
 # Of `seconds_of`.
 SECONDS = "Seconds of features", "Seconds of training"
@@ -117,12 +117,12 @@ def measured(variants: Iterable[str]) -> dict[str, dict[str, str]]:
         with marks_of_conflicts(path):
             found[variant] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     facts = {
-        title: {v: "-" if m.get(key) is None else show(m[key]) for v, m in found.items()}
+        title: {v: or_dash(m.get(key), show) for v, m in found.items()}
         for key, (title, show) in FACTS.items()
     }
     took = {v: seconds_of(v) for v in found}
     for place, title in enumerate(SECONDS):
-        facts[title] = {v: "-" if t[place] is None else f"{t[place]:.1f}" for v, t in took.items()}
+        facts[title] = {v: or_dash(t[place], "{:.1f}".format) for v, t in took.items()}
     return facts
 
 

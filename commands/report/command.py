@@ -26,9 +26,9 @@ from stages.shared.results import predicted, scores
 from stages.shared.results.overlay import hex_colours, overlay
 from stages.shared.results.pages import render
 from stages.shared.results.predicted import Predicted
-from stages.shared.results.variants import backbone_of, seconds_of, variant_names
+from stages.shared.results.variants import backbone_of, cost_texts, seconds_of, variant_names
 from stages.shared.runtime import outputs
-from stages.shared.runtime.console import bar, figures, size
+from stages.shared.runtime.console import bar, or_dash, size
 from stages.shared.runtime.digests import marks_of_conflicts
 from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import EVALUATION_DIR, REPORTS_DIR
@@ -323,17 +323,10 @@ def cost_table(results: Results) -> dict[str, list[Cell]]:
     """A row for each variant, a cell for each of `COSTS`."""
     rows = {}
     for name, summary in results.summaries.items():
-        cost, took = summary.cost, seconds_of(name)
-        stored = "-" if cost.feature_bytes is None else f"{cost.feature_bytes / 1e6:.3f}"
-        mean_iou = results.metrics[name]["mean_iou"]
-        shown = (
-            backbone_of(name),
-            f"{mean_iou:.4f}",
-            f"{cost.parameters / 1e6:.2f}",
-            figures(cost.gflop),
-        )
-        times = ("-" if seconds is None else f"{seconds:.1f}" for seconds in took)
-        rows[name] = [Cell(text, False) for text in (*shown, stored, *times)]
+        mean_iou = f"{results.metrics[name]['mean_iou']:.4f}"
+        took = (or_dash(seconds, "{:.1f}".format) for seconds in seconds_of(name))
+        shown = (backbone_of(name), mean_iou, *cost_texts(summary.cost), *took)
+        rows[name] = [Cell(text, False) for text in shown]
     return rows
 
 
@@ -350,6 +343,6 @@ def marked(values: list[float | None], best: Callable[[Iterable[float]], float])
     numbers = [value for value in values if value is not None]
     top = best(numbers) if numbers else None
     return [
-        Cell("-" if value is None else f"{value:.4f}", value is not None and value == top)
+        Cell(or_dash(value, "{:.4f}".format), value is not None and value == top)
         for value in values
     ]

@@ -32,7 +32,7 @@ from optuna.trial import TrialState
 from commands.arguments import command_line, count
 from commands.internals import experiment_reference
 from commands.programs import end, require
-from stages.shared.runtime.console import bar
+from stages.shared.runtime.console import bar, or_dash
 from stages.shared.runtime.errors import UserError
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import Name, Seed
@@ -79,7 +79,7 @@ class Outcome(NamedTuple):
     @property
     def line(self) -> str:
         """Its row of the table."""
-        best = "-" if self.best is None else f"{self.best:.4f}"
+        best = or_dash(self.best, "{:.4f}".format)
         settings = " ".join(f"{key}={value}" for key, value in self.overrides.items())
         state = self.state.name.lower()
         return f"{self.experiment}  {best:>6}  {self.seconds:5.1f} s  {state:<8}  {settings}"

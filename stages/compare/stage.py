@@ -22,9 +22,9 @@ from stages.shared.records.shards import spaced
 from stages.shared.results import predicted, scores
 from stages.shared.results.overlay import colours, hex_colours, overlay, save
 from stages.shared.results.predicted import PANELS, Predicted
-from stages.shared.results.variants import backbone_of, seconds_of, variant_names
+from stages.shared.results.variants import backbone_of, cost_texts, seconds_of, variant_names
 from stages.shared.runtime import outputs
-from stages.shared.runtime.console import counted, figures
+from stages.shared.runtime.console import counted, or_dash
 from stages.shared.runtime.paths import EVALUATION_DIR, EXPORT_DIR, MODELS_DIR, REPORTS_DIR
 from stages.shared.runtime.seconds import SECONDS_DIR
 from stages.shared.settings.reading import read
@@ -100,12 +100,10 @@ def table(summaries: dict[str, Summary]) -> str:
     for name in best_first:
         iou = summaries[name].iou
         values = [summaries[name].mean_iou, *(iou[class_name] for class_name in shown)]
-        percent = ["-" if value is None else f"{value:.1%}"[:-1] for value in values]
-        took, cost = seconds_of(name), summaries[name].cost
+        percent = [or_dash(value, lambda share: f"{share:.1%}"[:-1]) for value in values]
+        took, costs = seconds_of(name), cost_texts(summaries[name].cost)
         seconds = "-" if None in took else f"{sum(filter(None, took)):.1f}"
-        stored = "-" if cost.feature_bytes is None else f"{cost.feature_bytes / 1e6:.3f}"
-        costs = f"{cost.parameters / 1e6:.2f}", figures(cost.gflop), stored, seconds
-        rows.append([name, *percent, *costs, backbone_of(name)])
+        rows.append([name, *percent, *costs, seconds, backbone_of(name)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows

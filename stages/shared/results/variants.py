@@ -5,7 +5,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from stages.shared.formats.predictions import Cost
 from stages.shared.runtime import seconds
+from stages.shared.runtime.console import figures, or_dash
 from stages.shared.settings.reading import PARAMS_FILE, read
 from stages.shared.settings.section import Name
 
@@ -41,6 +43,18 @@ def variant_names(path: Path = PARAMS_FILE) -> list[str]:
 def backbone_of(variant: str, path: Path = PARAMS_FILE) -> str:
     """The entry of `backbones` that a variant stands on."""
     return _kinds(path)[variant].backbone
+
+
+def cost_texts(cost: Cost) -> tuple[str, str, str]:
+    """Millions of parameters, GFLOP, and MB of stored activations, `-` for none, as tables have
+    them."""
+    stored = or_dash(cost.feature_bytes, megabytes)
+    return f"{cost.parameters / 1e6:.2f}", figures(cost.gflop), stored
+
+
+def megabytes(size: float) -> str:
+    """Bytes of a picture's activations."""
+    return f"{size / 1e6:.3f}"
 
 
 def seconds_of(variant: str, path: Path = PARAMS_FILE) -> tuple[float | None, float | None]:

@@ -1,6 +1,6 @@
 """What a run prints: a bar on a terminal, lines elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -34,6 +34,11 @@ def listed(files: Sequence[str]) -> str:
 def figures(number: float) -> str:
     """A number with three significant figures, such as `0.252` and `2,120`."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def or_dash(value: float | None, text: Callable[[float], str]) -> str:
+    """The text of a value; `-` where there is none."""
+    return "-" if value is None else text(value)
 
 
 def size(*paths: Path) -> str:

@@ -26,8 +26,8 @@ def application(
         pictures: preprocessed, (batch, height, width, 3), each side a multiple of 32.
         constructor: of keras.applications.
         taps: by stride, the layer whose activations each is; where Keras numbers layers anew in
-            each process, `NAME.input` is what layer NAME reads, and `NAME.sum` what it is added to
-            next.
+            each process, `NAME.input` is what layer NAME reads, and `NAME.sum` the addition that
+            reads it.
         options: more of the constructor's arguments.
 
     Returns:
@@ -55,6 +55,7 @@ def _tap(model: keras.Model, where: str) -> KerasTensor:
     name, _, side = where.partition(".")
     layer = model.get_layer(name)
     if side == "sum":
+        # An addition is no layer, so it has no name to ask for; it comes next.
         return model.operations[model.operations.index(layer) + 1].output
     return getattr(layer, side or "output")
 
