@@ -99,7 +99,8 @@ class Backbone(Section):
         weights: `imagenet`, `random` (from `seed`), or a path to the published file; of a preset,
             `preset` or `random`.
         width: share of the published number of channels, of a VGG with random weights.
-        strides: of the taps that are stored, in pixels; a head reads those from its own on.
+        strides: of its taps, in pixels; a variant reads those from its own stride on. Those that
+            variants with `train: head` read are stored.
         window: side of the squares in which a preset's network sees a picture if it takes one
             size only, in pixels; a multiple of 32.
     """

@@ -52,9 +52,9 @@ class Params(Section):
             MobileNets in float32.
         engine: where `prepare` and `features` make their shards: `local`, this machine, or `ray`, a
             cluster. The outputs are the same.
-        memory: share of the GPU's memory, or without one of the machine's free memory, that a
-            training may fill with its pictures or activations. What does not fit is read from the
-            disk in each epoch. On a CPU the outputs are the same.
+        memory: share of the free memory that a training may fill with its pictures or activations,
+            of the GPU's, or if they take more, of the machine's. What does not fit there either is
+            read from the disk in each epoch. On a CPU the outputs are the same.
     """
 
     seed: Seed
@@ -157,16 +157,6 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _heads_find_activations(self) -> Self:
-        heads = [name for name, variant in self.variants.items() if variant.train == "head"]
-        if heads and not self.features.store:
-            raise ValueError(
-                f"features.store is false, but variants.{heads[0]} has train: head, which reads "
-                "stored activations; set store to true, or train: network"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _steps_see_pixels(self) -> Self:
         size = self.dataset.image_size
         for name, variant in self.variants.items():
@@ -195,6 +185,11 @@ class Params(Section):
         if len(set(names)) < len(names):
             raise ValueError(f"export.variants names a variant twice: {', '.join(names)}")
         return self
+
+    def heads_on(self, backbone: str) -> list[int]:
+        """Strides of the heads that are trained on a backbone's stored activations."""
+        variants = self.variants.values()
+        return [v.stride for v in variants if v.backbone == backbone and v.train == "head"]
 
 
 def read_all(path: Path = PARAMS_FILE) -> Params:

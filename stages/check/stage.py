@@ -1,8 +1,10 @@
 """Stage `check`: params.yaml follows the schema, all of it, before any other stage starts.
 
+    params.yaml -> data/checked, data/taps/BACKBONE.json
+
 DVC deletes a stage's outputs before it starts it, so a mistake must be found ahead of the stages
-that have something to lose. What this stage writes never changes, so a valid edit re-runs nothing
-else.
+that have something to lose. The marker that it writes never changes, so a valid edit re-runs
+nothing else. Which taps are stored changes with the heads; only `features` depends on it.
 """
 
 from pathlib import Path
@@ -12,16 +14,18 @@ import yaml
 from stages.backbone.settings import require_weights
 from stages.check.schema import Params, read_all
 from stages.prepare.sources import SOURCES
+from stages.shared.formats import taps
 from stages.shared.runtime import outputs, packages
 from stages.shared.runtime.console import counted
 from stages.shared.runtime.errors import UserError
-from stages.shared.runtime.paths import LOCK_FILE
+from stages.shared.runtime.paths import LOCK_FILE, TAPS_DIR
 
 MARK = Path("data/checked")
 
 
 def check() -> str:
-    """Validate params.yaml and write the marker that later stages depend on.
+    """Validate params.yaml, and write the marker that later stages depend on and which taps are
+    stored.
 
     Raises:
         UserError: names each key or value at fault and what would be right, or what is wrong with
@@ -37,8 +41,12 @@ def check() -> str:
     source.check(params.dataset, params.seed)
     require_classes(params, source.labels(params.dataset).classes)
     note_upgrades()
-    with outputs.writing(MARK) as staging:
+    with outputs.writing(MARK, TAPS_DIR) as staging:
         staging.file(MARK).write_text("params.yaml follows its schema\n")
+        folder = staging.folder(TAPS_DIR)
+        for name, backbone in params.backbones.items():
+            stored = taps.read_by(params.heads_on(name), backbone.strides)
+            stored.write(folder / taps.file(name).name)
     return f"check: params.yaml is valid, {counted(len(params.variants), 'variant')}"
 
 

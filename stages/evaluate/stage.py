@@ -1,7 +1,7 @@
 """Stage `evaluate@VARIANT`: a trained variant, measured on the held-out split.
 
-    models/VARIANT/, data/features/BACKBONE/ or data/records/ -> reports/VARIANT/{metrics.json,
-                                                        confusion.csv}, data/evaluation/VARIANT/
+    models/VARIANT/, data/features/BACKBONE/head/ or data/records/
+        -> reports/VARIANT/{metrics.json, confusion.csv}, data/evaluation/VARIANT/
 
 A head reads the features of the split, which were computed with the others; a variant with a
 backbone of its own reads the pictures. data/evaluation/ gathers what compare shows: DVC can depend
@@ -22,7 +22,14 @@ from keras import ops
 
 from stages.evaluate.settings import Evaluate
 from stages.shared.formats import predictions
-from stages.shared.formats.features import FeatureReader, Features, tap_bytes
+from stages.shared.formats.features import (
+    HEAD,
+    NETWORK,
+    FeatureReader,
+    Features,
+    folder_of,
+    tap_bytes,
+)
 from stages.shared.formats.predictions import Cost, Summary
 from stages.shared.networks import heads, precision
 from stages.shared.networks.compiled import Compiled, in_turn
@@ -38,7 +45,7 @@ from stages.shared.runtime import outputs
 from stages.shared.runtime.console import bar, counted
 from stages.shared.runtime.digests import marks_of_conflicts
 from stages.shared.runtime.errors import UserError
-from stages.shared.runtime.paths import EVALUATION_DIR, FEATURES_DIR, MODELS_DIR, REPORTS_DIR
+from stages.shared.runtime.paths import EVALUATION_DIR, MODELS_DIR, REPORTS_DIR
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import Precision
 
@@ -134,10 +141,10 @@ def model_and_reader(
         )
     if whole or not head.frozen:
         return heads.load_network(folder, policy), PictureReader(dataset, split)
-    features = Features.load(head.backbone)
+    features = Features.load(head.backbone, HEAD)
     features.require_backbone(head.backbone_weights, folder)
     model = heads.load(folder, features.image_size)
-    stored = FEATURES_DIR / head.backbone
+    stored = folder_of(head.backbone, HEAD)
     return on_stored(model), FeatureReader(stored, features, split, list(model.input))
 
 
@@ -147,7 +154,8 @@ def cost_of(name: str, settings: Evaluate) -> Cost:
     Its own backbone has the layers of the one that the features are of.
     """
     config = heads.load_config(MODELS_DIR / name)
-    features, head = Features.load(config.backbone), heads.build(config)
+    features = Features.load(config.backbone, HEAD if config.frozen else NETWORK)
+    head = heads.build(config)
     shapes = {tap: features.taps[tap].shape for tap in config.channels}
     pixels = sum(scale**2 for scale in settings.scales) * (1 + settings.flip)
     gflop = (features.flop + cost.flop(head, shapes)) / 1e9 * pixels

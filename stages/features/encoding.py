@@ -1,7 +1,7 @@
 """Activations in 255 steps, and the files of a shard of them (see `formats.features`)."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -79,9 +79,9 @@ def encoder(backbone: keras.Model, batch_size: int) -> Encoder:
     return Compiled(keras.Model(backbone.input, taps), batch_size)
 
 
-def sizes(shapes: Mapping[str, tuple[int, int, int]], image_size: tuple[int, int]) -> int:
-    """Bytes that the features of one picture take, by the taps' shapes."""
-    return image_size[0] * image_size[1] + tap_bytes(shapes.values())
+def sizes(shapes: Collection[tuple[int, int, int]], image_size: tuple[int, int]) -> int:
+    """Bytes that taps of these shapes and the mask take of one picture; of no taps, none."""
+    return image_size[0] * image_size[1] + tap_bytes(shapes) if shapes else 0
 
 
 class ShardWriter:

@@ -83,11 +83,11 @@ def compute_shard(
     where: Path,
     config: BackboneConfig,
     policy: str,
-    store: bool,
+    kept: Sequence[str],
     folder: Path,
     tick: Callable[[int], object],
 ) -> ComputedShard:
-    """Run the backbone over a shard of records and write its taps.
+    """Run the backbone over a shard of records and write some of its taps.
 
     Args:
         split: `train`, `validation`, `test` or `FLIPPED`.
@@ -98,7 +98,7 @@ def compute_shard(
         where: the backbone is stored.
         config: of it.
         policy: Keras dtype policy that it runs under.
-        store: whether the taps are written, beside their statistics.
+        kept: the taps that are written; the statistics are of all.
         folder: where to.
         tick: is called with the number of finished pictures.
 
@@ -111,7 +111,8 @@ def compute_shard(
             split,
             shards.batches(shard, image_size, batch_size),
             policy,
-            ShardWriter(folder, split, number, shard.pictures) if store else None,
+            kept,
+            ShardWriter(folder, split, number, shard.pictures) if kept else None,
             tick,
         )
 
@@ -121,6 +122,7 @@ def write_shard(
     split: str,
     batches: Iterable[shards.Batch],
     policy: str,
+    kept: Sequence[str],
     writer: ShardWriter | None,
     tick: Callable[[int], object],
 ) -> ComputedShard:
@@ -131,6 +133,7 @@ def write_shard(
         split: as that of `compute_shard`.
         batches: of the records.
         policy: for messages.
+        kept: the taps that are written.
         writer: of the shard; None: only moments are computed.
         tick: is called with the number of finished pictures.
     """
@@ -143,7 +146,7 @@ def write_shard(
             for tap, parts in taps.items() if split == "train" else ():
                 moments[tap] = moments.get(tap, Moments()) + Moments.of(parts)
             if writer:
-                writer.append(taps, batch.masks)
+                writer.append({tap: taps[tap] for tap in kept}, batch.masks)
             tick(len(batch.names))
         return ComputedShard(files=writer.close() if writer else {}, moments=moments)
 

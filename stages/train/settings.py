@@ -150,7 +150,7 @@ class Variant(TrainOverrides):
         augmentation: of the pictures, likewise.
     """
 
-    train: Literal["head", "network"] = "head"
+    train: Literal["head", "network"]
     backbone: Name
     decoder: DecoderName = "fcn"
     width: Count = 128

@@ -1,6 +1,6 @@
 """Stage `train@VARIANT`: one variant, trained as its `train` says.
 
-    head:    data/features/BACKBONE/, models/PARENT/         -> models/VARIANT/
+    head:    data/features/BACKBONE/head/, models/PARENT/   -> models/VARIANT/
     network: data/records/, models/PARENT/                  -> models/VARIANT/
     both:    reports/VARIANT/history.csv, training.json
 
@@ -20,7 +20,13 @@ from typing import Any
 
 import keras
 
-from stages.shared.formats.features import FEATURES_FILE, FLIPPED, FeatureReader, Features
+from stages.shared.formats.features import (
+    FEATURES_FILE,
+    FLIPPED,
+    FeatureReader,
+    Features,
+    folder_of,
+)
 from stages.shared.formats.training import SETTINGS_FILE, Training
 from stages.shared.networks import backbones, devices, heads, precision
 from stages.shared.networks.families import table
@@ -78,7 +84,8 @@ def train(name: str) -> str:
 
 def train_head(name: str, variant: Variant, settings: Train) -> Progress:
     """Train the head on the stored activations."""
-    features, stored = Features.load(variant.backbone), FEATURES_DIR / variant.backbone
+    features = Features.load(variant.backbone, variant.train)
+    stored = folder_of(variant.backbone, variant.train)
     parents_backbone = backbone_of_parent(variant)
     features.require_backbone(backbones.load_config(parents_backbone).weights, parents_backbone)
     config, statistics = head_config(variant, features)
@@ -113,7 +120,7 @@ def train_head(name: str, variant: Variant, settings: Train) -> Progress:
 
 def train_network(name: str, variant: Variant, settings: Train) -> Progress:
     """Train the backbone and the head together, on augmented pictures."""
-    features, dataset = Features.load(variant.backbone), Dataset.load()
+    features, dataset = Features.load(variant.backbone, variant.train), Dataset.load()
     config, statistics = head_config(variant, features)
     parents_backbone, policy = backbones.load_config(backbone_of_parent(variant)), dtype(variant)
     with distribution.scope():
@@ -224,7 +231,7 @@ def writing(
     name: str, variant: Variant, settings: Train, model: keras.Model
 ) -> AbstractContextManager[Staging]:
     """Write the outs of a training; the same training, interrupted earlier, is resumed."""
-    manifests = [DATASET_FILE, FEATURES_DIR / variant.backbone / FEATURES_FILE]
+    manifests = [DATASET_FILE, folder_of(variant.backbone, variant.train) / FEATURES_FILE]
     manifests += [
         path
         for folder in (MODELS_DIR / variant.parent, backbone_of_parent(variant))

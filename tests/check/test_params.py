@@ -177,11 +177,6 @@ MISTAKES = {
         "    learning_rate: 1.0e-3\n    pixels: 0.5\n",
         ["fcn8s-finetuned.pixels: it is 0.5; it should be 1, 0.25"],
     ),
-    "heads without activations": (
-        "  flip: false # store the activations of the flipped",
-        "  store: false\n  flip: false # store the activations of the flipped",
-        ["features.store is false", "variants.fcn32s has train: head"],
-    ),
     "no such parent": ("parent: fcn16s", "parent: fcn61s", ["fcn8s.parent is 'fcn61s'", "fcn16s"]),
     "parents in a circle": (
         "parent: vgg19",

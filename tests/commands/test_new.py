@@ -470,7 +470,12 @@ def demo(fresh_project: Project) -> Project:
     for name in ("fcn8s", "comparison"):
         (fresh_project.folder / f"reports/{name}").mkdir(parents=True)
         (fresh_project.folder / f"reports/{name}/metrics.json").write_text('{"mean_iou": 0.5}\n')
-    outs = ("data/evaluation/fcn8s", "data/features/vgg19", "models/fcn8s", "data/dataset.json")
+    outs = (
+        "data/evaluation/fcn8s",
+        "data/features/vgg19/head",
+        "models/fcn8s",
+        "data/dataset.json",
+    )
     hashed = {"hash": "md5", "md5": "d41d8cd98f00b204e9800998ecf8427e", "size": 0}
     stage = {"cmd": "true", "outs": [{"path": out, **hashed} for out in outs]}
     lock = {"schema": "2.0", "stages": {"demo": stage}}

@@ -52,7 +52,7 @@ class Swept(Project):
 
     def workspace(self) -> dict[str, object]:
         """All that a sweep could change in it."""
-        features = sorted((self.folder / "data/features/vgg19").iterdir())
+        features = sorted((self.folder / "data/features/vgg19/head").iterdir())
         return {
             "files": self.digests("params.yaml", "dvc.lock", "data", "models", "reports"),
             "status": self.run("git", "status", "--porcelain").stdout,

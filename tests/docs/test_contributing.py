@@ -59,7 +59,9 @@ def test_features_are_made_with_a_new_backbone(project: Project):
     ran = stages_run(project.run("dvc", "repro", "features@mobile").stdout)
     assert ran[-2:] == ["backbone@mobile", "features@mobile"]
     published = keras.applications.MobileNet(include_top=False, weights=None)
-    features = json.loads((project.folder / "data/features/mobile/features.json").read_text())
+    features = json.loads(
+        (project.folder / "data/features/mobile/network/features.json").read_text()
+    )
     channels = {tap: found["shape"][-1] for tap, found in features["taps"].items()}
     last = {"stride8": 5, "stride16": 11, "stride32": 13}
     assert channels == {

@@ -41,7 +41,7 @@ def test_flips_and_scales_are_measured_as_prediction_sees_them(in_project: Proje
 
 
 def test_the_metrics_tell_what_a_variant_takes_for_a_picture(in_project: Project):
-    features = json.loads(Path("data/features/vgg19/features.json").read_text())
+    features = json.loads(Path("data/features/vgg19/head/features.json").read_text())
     for name, strides in {"fcn32s": [32], "fcn8s": [8, 16, 32], "fcn8s-finetuned": None}.items():
         evaluate.evaluate(name)
         metrics = json.loads(Path(f"reports/{name}/metrics.json").read_text())
@@ -53,7 +53,7 @@ def test_the_metrics_tell_what_a_variant_takes_for_a_picture(in_project: Project
         if strides:
             # One picture's rows of the files.
             files = [f"train-00000.stride{s}{part}.npy" for s in strides for part in ("", "_scale")]
-            arrays = [np.load(f"data/features/vgg19/{file}") for file in files]
+            arrays = [np.load(f"data/features/vgg19/head/{file}") for file in files]
             stored = sum(array[0].nbytes for array in arrays)
         assert metrics["feature_bytes"] == stored
 

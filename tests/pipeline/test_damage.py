@@ -16,7 +16,7 @@ from stages.evaluate import stage as evaluate
 from stages.export import stage as export
 from stages.features import stage as features
 from stages.prepare import stage as prepare
-from stages.shared.formats.features import Features
+from stages.shared.formats.features import HEAD, Features
 from stages.shared.networks import backbones, heads
 from stages.shared.runtime import digests
 from stages.shared.runtime.errors import UserError
@@ -67,14 +67,19 @@ READERS: dict[str, list[Callable[[], object]]] = {
         lambda: Segmenter(["fcn8s"]),
         lambda: export.export("fcn8s"),
     ],
-    "data/features/vgg19/features.json": [
+    "data/features/vgg19/head/features.json": [
         lambda: train.train("fcn16s"),
         lambda: evaluate.evaluate("fcn16s"),
     ],
-    "data/features/vgg19/train-00000.stride32.npy": [lambda: train.train("fcn32s")],
-    "data/features/vgg19/train-00001.stride16_scale.npy": [lambda: train.train("fcn16s")],
-    "data/features/vgg19/validation-00000.mask.npy": [lambda: train.train("fcn32s")],
-    "data/features/vgg19/test-00000.stride8.npy": [lambda: evaluate.evaluate("fcn8s")],
+    "data/features/vgg19/network/features.json": [
+        lambda: train.train("fcn8s-finetuned"),
+        lambda: evaluate.evaluate("fcn8s-finetuned"),
+    ],
+    "data/taps/vgg19.json": [lambda: features.features("vgg19")],
+    "data/features/vgg19/head/train-00000.stride32.npy": [lambda: train.train("fcn32s")],
+    "data/features/vgg19/head/train-00001.stride16_scale.npy": [lambda: train.train("fcn16s")],
+    "data/features/vgg19/head/validation-00000.mask.npy": [lambda: train.train("fcn32s")],
+    "data/features/vgg19/head/test-00000.stride8.npy": [lambda: evaluate.evaluate("fcn8s")],
     "models/fcn16s/head.json": [
         lambda: train.train("fcn8s"),
         lambda: evaluate.evaluate("fcn16s"),
@@ -108,7 +113,7 @@ def test_a_damaged_file_is_named_by_whatever_reads_it(file: str, damage, in_proj
 
 
 def test_the_way_out_of_a_damaged_file_is_a_command_that_works(project: Project):
-    shard = project.folder / "data/features/vgg19/train-00000.stride32.npy"
+    shard = project.folder / "data/features/vgg19/head/train-00000.stride32.npy"
     whole = shard.read_bytes()
     shard.unlink()
     shard.write_bytes(whole)
@@ -125,7 +130,7 @@ def test_the_manifests_say_what_the_files_were_made_from(in_project: Project):
         json.loads(Path(path).read_text())
         for path in (
             "data/dataset.json",
-            "data/features/vgg19/features.json",
+            "data/features/vgg19/head/features.json",
             "models/fcn8s/head.json",
         )
     )
@@ -142,17 +147,17 @@ def test_the_manifests_say_what_the_files_were_made_from(in_project: Project):
 
 def test_a_manifest_that_another_library_has_written_is_whole(in_project: Project):
     """The digest is of the bytes, not of how this version of pydantic would write them."""
-    path = Path("data/features/vgg19/features.json")
+    path = Path("data/features/vgg19/head/features.json")
     content = json.loads(path.read_bytes())
     del content["digest"]
     text = json.dumps(content, indent=1, sort_keys=True).removesuffix("\n}").encode()
     digest = xxhash.xxh3_128_hexdigest(text)
-    before = Features.load("vgg19")
+    before = Features.load("vgg19", HEAD)
     path.write_bytes(text + f',\n  "digest": "{digest}"\n}}\n'.encode())
-    assert Features.load("vgg19") == before
+    assert Features.load("vgg19", HEAD) == before
     path.write_bytes(path.read_bytes().replace(b'\n "', b'\n  "', 1))
     with pytest.raises(UserError, match="its digest does not match"):
-        Features.load("vgg19")
+        Features.load("vgg19", HEAD)
 
 
 def test_a_file_of_another_version_of_the_pipeline_is_named(in_project: Project):

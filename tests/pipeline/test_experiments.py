@@ -175,7 +175,7 @@ def test_a_run_in_a_folder_of_its_own_leaves_the_workspace_alone_and_copies_noth
     project: Project,
 ):
     before = project.digests("params.yaml", "dvc.lock", "data", "models", "reports")
-    features = project.folder / "data/features/vgg19/train-00000.stride32.npy"
+    features = project.folder / "data/features/vgg19/head/train-00000.stride32.npy"
     process = project.start(
         "dvc", "exp", "run", "--temp", "-S", "++variants.fcn8s.learning_rate=0.007", "train@fcn8s"
     )

@@ -84,6 +84,7 @@ FOLDER = {
     "shard_size": 4,
     "bad_pictures": "stop",
 }
+HEAD = {"backbone": "vgg19", "train": "head", "stride": 8, "parent": "fcn16s"}
 MISTAKES = {
     "misspelt key": (
         {"train.epoch": 3},
@@ -112,7 +113,7 @@ MISTAKES = {
     ),
     "infinite rate": ({"train.learning_rate": float("inf")}, "train.learning_rate is inf"),
     "a name for the shell": (
-        {"variants.x; touch owned": {"backbone": "vgg19", "stride": 8, "parent": "fcn16s"}},
+        {"variants.x; touch owned": HEAD},
         "variants.x; touch owned",
     ),
 }

@@ -11,6 +11,8 @@ VARIANTS = ["fcn32s", "fcn16s", "fcn8s", "fcn8s-finetuned"]
 TRAIN = [f"train@{name}" for name in VARIANTS]
 EVALUATE = [f"evaluate@{name}" for name in VARIANTS]
 FINER = [*TRAIN[1:], *EVALUATE[1:], "compare"]
+HEAD, NETWORK = {"train": "head"}, {"train": "network", "epochs": 1}
+STAND = {"backbone": "vgg19", "stride": 32, "parent": "vgg19"}
 # The tiny project exports one variant.
 EXPORT = ["export@fcn32s"]
 ALL = [
@@ -84,9 +86,11 @@ def test_a_backbone_is_rebuilt_with_what_stands_on_it_and_nothing_else(project: 
     project.set_params({"backbones.vgg16": entry})
     assert project.repro() == ["check", *own]
 
-    variant = {"backbone": "vgg16", "train": "head", "stride": 32, "parent": "vgg16"}
-    project.set_params({"variants.other": variant})
-    assert project.repro() == ["check", "train@other", "evaluate@other", "compare"]
+    # What no head reads is not stored, so the first that does has it computed.
+    variant = {"backbone": "vgg16", "stride": 32, "parent": "vgg16"}
+    project.set_params({"variants.other": HEAD | variant})
+    new = ["train@other", "evaluate@other", "compare"]
+    assert project.repro() == ["check", "features@vgg16", *new]
 
     project.set_params({"backbones.vgg16.strides": [16, 32]})
     # The head's own tap is the same, and so are its predictions.
@@ -100,9 +104,27 @@ def test_a_backbone_is_rebuilt_with_what_stands_on_it_and_nothing_else(project: 
     assert sorted(project.repro()) == sorted(["check", *own, *after])
 
 
+def test_a_network_is_not_trained_again_for_what_heads_read(project: Project):
+    project.set_params({"variants": {"tuned": NETWORK | STAND, "coarse": HEAD | STAND}})
+    project.set_params({"export.variants": []})
+    project.repro()
+    stored = project.folder / "data/features/vgg19/head"
+    assert {path.name.split(".")[1] for path in stored.glob("*.npy")} == {
+        "mask",
+        "stride32",
+        "stride32_scale",
+    }
+    project.set_params({"variants.fine": HEAD | STAND | {"stride": 16}})
+    heads = [f"{stage}@{name}" for name in ("coarse", "fine") for stage in ("train", "evaluate")]
+    assert sorted(project.repro()) == sorted(["check", "compare", "features@vgg19", *heads])
+    project.set_params({"variants": {"tuned": NETWORK | STAND}})
+    assert project.repro() == ["check", "features@vgg19", "compare"]
+    assert [path.name for path in stored.iterdir()] == ["features.json"]
+
+
 def test_a_new_entry_in_params_is_a_new_variant_and_leaves_with_it(project: Project):
     project.set_params(
-        {"variants.fcn8s-direct": {"backbone": "vgg19", "stride": 8, "parent": "fcn32s"}}
+        {"variants.fcn8s-direct": HEAD | {"backbone": "vgg19", "stride": 8, "parent": "fcn32s"}}
     )
     assert project.repro() == ["check", "train@fcn8s-direct", "evaluate@fcn8s-direct", "compare"]
     # As after an export of it.

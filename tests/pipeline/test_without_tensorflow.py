@@ -24,18 +24,18 @@ for line in sys.argv[1:]:
     stage, *name = line.split()
     getattr(import_module(f"stages.{stage}.stage"), stage)(*name)
 """
-VARIANT = {"backbone": "vgg19", "stride": 32, "epochs": 2}
+VARIANT = {"backbone": "vgg19", "stride": 8, "epochs": 2}
 VARIANTS = {
-    "fcn32s": VARIANT | {"train": "head", "parent": "vgg19"},
-    "tuned": VARIANT | {"train": "network", "parent": "fcn32s"},
+    "fcn8s": VARIANT | {"train": "head", "parent": "vgg19"},
+    "tuned": VARIANT | {"train": "network", "parent": "fcn8s"},
 }
 
 
 def test_from_params_yaml_to_the_comparison(project: Project):
-    names = [path.name for path in (project.folder / "data/features/vgg19").glob("*.npy")]
+    names = [path.name for path in (project.folder / "data/features/vgg19/head").glob("*.npy")]
     before = {name: activations(project, name) for name in names if "stride" in name}
     # The random weights of a backend are its own.
-    for folder in ("data/records", "data/features", "models/fcn32s", "data/evaluation"):
+    for folder in ("data/records", "data/features", "models/fcn8s", "data/evaluation"):
         shutil.rmtree(project.folder / folder)
     project.set_params({"variants": VARIANTS, "export.variants": []})
 
@@ -57,4 +57,4 @@ def test_from_params_yaml_to_the_comparison(project: Project):
 
 def activations(project: Project, name: str) -> np.ndarray:
     """A stored array of features."""
-    return np.load(Path(project.folder, "data/features/vgg19", name))
+    return np.load(Path(project.folder, "data/features/vgg19/head", name))

@@ -182,7 +182,7 @@ def test_a_variant_s_name_never_reaches_a_shell(fresh_project: Project):
         path = fresh_project.folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    for folder in ("data/records", "data/features/vgg19"):
+    for folder in ("data/records", "data/features/vgg19/head"):
         (fresh_project.folder / folder).mkdir(parents=True, exist_ok=True)
     for name in names:
         done = fresh_project.run("dvc", "repro", "--single-item", f"train@{name}", check=False)

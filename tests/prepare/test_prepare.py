@@ -455,7 +455,8 @@ def test_a_stage_run_by_hand_too_early_says_what_is_missing(fresh_project: Proje
     done = fresh_project.stage("train", "fcn8s", check=False)
     assert done.returncode == 1
     assert (
-        "error: data/features/vgg19/features.json is missing; `dvc repro` makes it" in done.stderr
+        "error: data/features/vgg19/head/features.json is missing; `dvc repro` makes it"
+        in done.stderr
     )
     assert "Traceback" not in done.stderr
 

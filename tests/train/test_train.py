@@ -13,13 +13,13 @@ import pytest
 
 from stages.evaluate import stage as evaluate
 from stages.features import stage as features_stage
-from stages.shared.formats.features import FeatureReader, Features
+from stages.shared.formats.features import HEAD, FeatureReader, Features, folder_of
 from stages.shared.networks import backbones, heads
 from stages.shared.records import shards
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.shards import PictureReader
 from stages.shared.results import scores
-from stages.shared.runtime.paths import FEATURES_DIR, MODELS_DIR
+from stages.shared.runtime.paths import MODELS_DIR
 from stages.train import fit, progress
 from stages.train import stage as train
 from stages.train.batches import Batches
@@ -60,6 +60,7 @@ def test_a_training_that_reads_from_the_disk_gives_the_bytes_of_a_resident_one(
     outputs = (f"models/{name}", f"reports/{name}")
     resident, made = in_project.digests(*outputs), []
     monkeypatch.setattr(fit, "Resident", made.append)
+    monkeypatch.setattr(fit, "Held", made.append)
     in_project.set_params({"memory": 0.0})
     train.train(name)
     assert made == []
@@ -82,7 +83,7 @@ def test_a_network_is_trained_on_rotated_crops_at_random_scales_the_same_way_aga
 
 
 def test_the_report_holds_the_measures_of_the_predictions(in_project: Project):
-    classes = Features.load("vgg19").classes
+    classes = Features.load("vgg19", HEAD).classes
     for name in in_project.params["variants"]:
         metrics = json.loads(Path(f"reports/{name}/metrics.json").read_text())
         model, reader = evaluate.model_and_reader(name, "test")
@@ -141,7 +142,7 @@ def test_the_backbone_alone_learns_at_its_share_of_the_rate(in_project: Project)
 
 
 def test_the_weights_of_the_best_epoch_are_kept(in_project: Project):
-    classes = Features.load("vgg19").classes
+    classes = Features.load("vgg19", HEAD).classes
     for name in in_project.params["variants"]:
         model, reader = evaluate.model_and_reader(name, "validation")
         inputs, masks = reader.take(np.arange(len(reader)))
@@ -156,8 +157,8 @@ def test_the_start_counts_as_epoch_0(start_is_best: bool, in_project: Project, t
     model, reader = evaluate.model_and_reader("fcn32s", "train")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     measures = [
-        MeanIoU(len(Features.load("vgg19").classes)),
-        PixelAccuracy(len(Features.load("vgg19").classes)),
+        MeanIoU(len(Features.load("vgg19", HEAD).classes)),
+        PixelAccuracy(len(Features.load("vgg19", HEAD).classes)),
     ]
     batches = Batches(reader, 2)
     before = model.get_weights()
@@ -209,7 +210,9 @@ def test_a_loss_that_rises_is_told_with_the_way_out(in_project: Project):
 
 
 def test_batches_come_in_a_new_order_each_epoch_fixed_by_the_seed(in_project: Project):
-    reader = FeatureReader(FEATURES_DIR / "vgg19", Features.load("vgg19"), "train", ["stride32"])
+    reader = FeatureReader(
+        folder_of("vgg19", HEAD), Features.load("vgg19", HEAD), "train", ["stride32"]
+    )
     orders = []
     for seed in (1, 1, 2):
         batches = Batches(reader, 4, seed)
@@ -224,9 +227,9 @@ def test_batches_come_in_a_new_order_each_epoch_fixed_by_the_seed(in_project: Pr
 
 
 def test_the_statistics_are_those_of_the_training_split(in_project: Project):
-    features = Features.load("vgg19")
+    features = Features.load("vgg19", HEAD)
     for name, tap in features.taps.items():
-        reader = FeatureReader(FEATURES_DIR / "vgg19", features, "train", [name])
+        reader = FeatureReader(folder_of("vgg19", HEAD), features, "train", [name])
         inputs, _ = reader.take(np.arange(len(reader)))
         lowest, step = np.moveaxis(inputs[f"{name}_scale"][:, :, None, None], 1, 0)
         values = lowest + inputs[name] * step
@@ -238,7 +241,7 @@ def test_the_statistics_are_those_of_the_training_split(in_project: Project):
 def test_the_confusion_matrix_is_written_as_counts_and_shares(in_project: Project):
     with Path("reports/fcn8s/confusion.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    classes = Features.load("vgg19").classes
+    classes = Features.load("vgg19", HEAD).classes
     assert [(r["truth"], r["predicted"]) for r in rows] == [
         (t, p) for t in classes for p in classes
     ]
@@ -250,8 +253,8 @@ def test_the_confusion_matrix_is_written_as_counts_and_shares(in_project: Projec
 def test_flipped_features_are_those_of_the_flipped_pictures(in_project: Project):
     in_project.set_params({"features.flip": True})
     features_stage.features("vgg19")
-    features, tap = Features.load("vgg19"), "stride8"
-    reader = FeatureReader(FEATURES_DIR / "vgg19", features, "train", [tap], flipped=True)
+    features, tap = Features.load("vgg19", HEAD), "stride8"
+    reader = FeatureReader(folder_of("vgg19", HEAD), features, "train", [tap], flipped=True)
     assert len(reader) == 12
     inputs, masks = reader.take(np.array([2, 8]))
     np.testing.assert_array_equal(masks[1], masks[0][:, ::-1])

@@ -65,7 +65,7 @@ def test_stages_compiled_by_xla_give_what_the_plain_ones_do(in_project: Project,
     assert any("one_step_on_data" in name for name in modules), modules
     assert any("predict" in name or "lambda" in name for name in modules), modules
 
-    for path in Path("data/features/vgg19").glob("*.stride32.npy"):
+    for path in Path("data/features/vgg19/head").glob("*.stride32.npy"):
         plain = np.load(tmp_path / path).astype(int)
         assert np.abs(np.load(path).astype(int) - plain).max() <= 1
     plain_rows, rows = (history(folder / "reports/fcn32s") for folder in (tmp_path, Path()))

@@ -1,4 +1,7 @@
-"""data/features/BACKBONE/: its activations on every picture, and the masks that go with them.
+"""data/features/BACKBONE/: what variants on a backbone read of its activations.
+
+    head/     for train: head, activations on every picture, and the masks that go with them
+    network/  for train: network, the statistics of all taps
 
 Each channel of each picture is stored in 255 even steps from its lowest to its highest activation
 there: a byte an activation, half of float16, whatever the scale, and no error above half a step.
@@ -10,7 +13,7 @@ For each shard of records there are
 
 A training keeps its splits in memory if they fit (`memory` in params.yaml); else batches are read
 from the files as they are asked for.
-`features.json` describes them all.
+Each of the two folders has a `features.json` that describes it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,6 +33,8 @@ from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import FEATURES_DIR
 
 FEATURES_FILE = "features.json"
+# The folders of a backbone, named like `train` of the variants that read them.
+HEAD, NETWORK = "head", "network"
 # Among the splits, the training pictures flipped horizontally.
 FLIPPED = "train-flipped"
 
@@ -63,7 +68,7 @@ class FeatureShard(BaseModel):
 
 
 class Features(Manifest):
-    """What data/features/BACKBONE/ holds.
+    """What a folder of data/features/BACKBONE/ holds.
 
     Attributes:
         records: digest of the records that they were made from.
@@ -73,11 +78,11 @@ class Features(Manifest):
         classes: class names; a mask's value is an index into them, or `IGNORED`.
         parameters: weights of the backbone.
         flop: that it takes for a picture, see `cost.flop`.
-        taps: by name.
-        shards: of each split, and of `FLIPPED` if it is wanted.
+        taps: by name; in head/ those that are stored, in network/ all.
+        shards: of each split, and of `FLIPPED` if it is wanted; none in network/.
     """
 
-    schema_version: Literal[6] = 6
+    schema_version: Literal[7] = 7
     records: str
     backbone_weights: str
     precision: str
@@ -89,14 +94,18 @@ class Features(Manifest):
     shards: dict[str, list[FeatureShard]]
 
     @classmethod
-    def load(cls, backbone: str) -> Self:
-        """Read features.json of a backbone, by its name in params.yaml.
+    def load(cls, backbone: str, reader: str) -> Self:
+        """Read features.json of a backbone.
+
+        Args:
+            backbone: its name in params.yaml.
+            reader: `HEAD` or `NETWORK`.
 
         Raises:
             UserError: it is damaged, of another version of the pipeline, or of other records than
                 there are.
         """
-        folder = FEATURES_DIR / backbone
+        folder = folder_of(backbone, reader)
         features = cls.read(folder / FEATURES_FILE)
         if features.records != Dataset.load().digest:
             raise UserError(
@@ -120,6 +129,11 @@ class Features(Manifest):
                 f"the features are of another backbone than that of {whose}/; "
                 "`dvc repro` updates what is out of date"
             )
+
+
+def folder_of(backbone: str, reader: str) -> Path:
+    """Where lies what a head or a network on a backbone reads, `HEAD` or `NETWORK`."""
+    return FEATURES_DIR / backbone / reader
 
 
 def tap_bytes(shapes: Iterable[tuple[int, int, int]]) -> int:
@@ -187,7 +201,7 @@ class FeatureReader:
     """Random access to the activations and masks of one split.
 
     Args:
-        folder: data/features/BACKBONE.
+        folder: data/features/BACKBONE/head.
         features: what it holds.
         split: `train`, `validation` or `test`.
         taps: the ones to read.

@@ -1,9 +1,9 @@
 """Staging of outs: written beside their final location, moved there when complete.
 
-    data/features/vgg19/                    an out
-    data/features/.partial/vgg19/content/   the same on its way
-    data/features/.partial/vgg19/parts/     what each finished part of it is
-    data/features/.partial/vgg19/made_from  digest of all that it is made from
+    data/records/                    an out
+    data/.partial/records/content/   the same on its way
+    data/.partial/records/parts/     what each finished part of it is
+    data/.partial/records/made_from  digest of all that it is made from
 
 A stage that is killed leaves nothing where its outs should be, but for small files that are to be
 watched while it runs (`Staging.show`). Started again with the same code, data and parameters, it
@@ -97,7 +97,7 @@ class Staging:
         except (UserError, FileNotFoundError):
             return None
         if not self._finished:
-            print(f"{self._first.name}: continuing an interrupted run")
+            print(f"{self._first.parent.parent / self._first.name}: continuing an interrupted run")
         self._count()
         return part
 

@@ -11,7 +11,9 @@ PARAMS_FILE = Path("params.yaml")
 RECORDS_DIR = Path("data/records")
 DATASET_FILE = Path("data/dataset.json")
 EXPORT_DIR = Path("models/export")
-# Holds a folder for each backbone.
+# Holds a file for each backbone.
+TAPS_DIR = Path("data/taps")
+# Holds a folder for each backbone, with one for each kind of reader.
 FEATURES_DIR = Path("data/features")
 # Holds a folder for each backbone and for each variant.
 MODELS_DIR = Path("models")
@@ -23,6 +25,8 @@ EVALUATION_DIR = Path("data/evaluation")
 def maker(path: Path) -> str:
     """The stage that writes a file, as DVC names it; `STAGE` for a file of none."""
     match path.parts:
+        case ("data", "taps", *_):
+            return "check"
         case ("data", "records" | "dataset.json", *_):
             return "prepare"
         case ("data", "features", backbone, *_):

@@ -170,7 +170,10 @@ def test_shards_pass_through_shared_storage_under_their_digest(
     on_ray.stage("features", "vgg19")
     assert outs(on_ray) == outs(built_project)
     stored = {Path(path).name: system.cat_file(path) for path in system.find(folder)}
-    made = [*on_ray.folder.glob("data/records/*"), *on_ray.folder.glob("data/features/vgg19/*.npy")]
+    made = [
+        *on_ray.folder.glob("data/records/*"),
+        *on_ray.folder.glob("data/features/vgg19/head/*.npy"),
+    ]
     backbone = [*on_ray.folder.glob("models/vgg19/backbone.*")]
     assert stored == {digests.digest(path): path.read_bytes() for path in [*made, *backbone]}
 

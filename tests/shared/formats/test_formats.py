@@ -56,10 +56,16 @@ def test_features_are_the_backbone_s_activations_to_half_a_step(in_project: Proj
             "source image_size fit tiling sizes classes pixels shards left_out",
         ),
         (
-            "data/features/vgg19/features.json",
-            6,
+            "data/features/vgg19/head/features.json",
+            7,
             "records backbone_weights precision image_size classes parameters flop taps shards",
         ),
+        (
+            "data/features/vgg19/network/features.json",
+            7,
+            "records backbone_weights precision image_size classes parameters flop taps shards",
+        ),
+        ("data/taps/vgg19.json", 1, "strides"),
         ("models/vgg19/backbone.json", 9, "network preset width strides origin weights"),
         (
             "models/fcn8s/head.json",

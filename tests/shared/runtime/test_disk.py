@@ -84,7 +84,7 @@ def test_a_disk_that_fills_while_a_file_is_written_is_told(kind: str, disk: Path
 def test_features_that_will_not_fit_are_told_before_the_backbone_runs(
     in_project: Project, disk: Path, monkeypatch
 ):
-    stored = sum(path.stat().st_size for path in FEATURES_DIR.glob("vgg19/*.npy"))
+    stored = sum(path.stat().st_size for path in FEATURES_DIR.glob("vgg19/head/*.npy"))
     shutil.rmtree(FEATURES_DIR)
     shutil.move("data", disk / "data")
     Path("data").symlink_to(disk / "data")
@@ -94,20 +94,20 @@ def test_features_that_will_not_fit_are_told_before_the_backbone_runs(
     with pytest.raises(UserError) as error:
         features.features("vgg19")
     said = (
-        r"data/features/vgg19 needs (\S+)kB more, .* has (\S+)kB free; "
+        r"data/features/vgg19/head needs (\S+)kB more, .* has (\S+)kB free; "
         r"free some space and run `dvc repro` again"
     )
     need, told_free = map(float, re.fullmatch(said, str(error.value)).groups())
     # The headers of the files are not counted; the stage has a page or two of its own.
     assert 1000 * need == pytest.approx(stored, rel=0.1)
     assert 1000 * told_free == pytest.approx(free, abs=10_000)
-    assert not (FEATURES_DIR / "vgg19").exists()
+    assert not (FEATURES_DIR / "vgg19" / "head").exists()
 
     monkeypatch.undo()
     monkeypatch.chdir(in_project.folder)
     filler.unlink()
     features.features("vgg19")
-    assert sum(path.stat().st_size for path in FEATURES_DIR.glob("vgg19/*.npy")) == stored
+    assert sum(path.stat().st_size for path in FEATURES_DIR.glob("vgg19/head/*.npy")) == stored
 
 
 def test_features_go_on_from_the_last_whole_shard_once_there_is_room(
@@ -128,7 +128,7 @@ def test_features_go_on_from_the_last_whole_shard_once_there_is_room(
 
     monkeypatch.setattr(ShardWriter, "close", fill_after_the_first)
     with pytest.raises(
-        UserError, match=r"the disk is full: data/features/vgg19 needs \S+B in all, \S+B"
+        UserError, match=r"the disk is full: data/features/vgg19/head needs \S+B in all, \S+B"
     ):
         features.features("vgg19")
     (disk / "filler").unlink()
