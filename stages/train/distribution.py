@@ -60,10 +60,25 @@ def scope() -> AbstractContextManager[None]:
     Each computes its share of a batch, and the gradients are summed. With fewer than two GPUs and
     one process it changes nothing.
     """
-    if processes() == 1:
-        return all_gpus()
-    # A data set of Keras's own is not split for the processes; `Batches` does that.
-    return keras.distribution.DataParallel(auto_shard_dataset=False).scope()
+    if processes() == 1 and len(devices.gpus()) < 2:
+        return nullcontext()
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow as tf
+
+            return tf.distribute.MirroredStrategy().scope()
+        case "jax":
+            # A data set of Keras's own is not split for the processes; `Batches` does that.
+            return keras.distribution.DataParallel(auto_shard_dataset=False).scope()
+    return nullcontext()
+
+
+def shares() -> int:
+    """Into how many equal shares a batch is divided, one for each device of all processes; in
+    `scope`."""
+    if keras.backend.backend() == "jax" and (every := keras.distribution.distribution()):
+        return every.num_model_replicas
+    return replicas()
 
 
 def replicas() -> int:
@@ -103,19 +118,6 @@ def summed(values: Any) -> Any:
     context = tf.distribute.get_replica_context()
     # There is none while Keras builds a model from the shapes alone.
     return context.all_reduce(tf.distribute.ReduceOp.SUM, values) if context else values
-
-
-def all_gpus() -> AbstractContextManager[None]:
-    """A scope in which models are built and trained on all GPUs that TensorFlow sees.
-
-    Each computes its share of a batch, and the gradients are summed. With fewer than two, or
-    another backend, it changes nothing.
-    """
-    if keras.backend.backend() != "tensorflow" or len(devices.gpus()) < 2:
-        return nullcontext()
-    import tensorflow as tf
-
-    return tf.distribute.MirroredStrategy().scope()
 
 
 def compiles() -> bool:

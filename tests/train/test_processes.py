@@ -1,4 +1,5 @@
-"""One network trained by two processes, as on two machines, on Keras's JAX backend."""
+"""One network trained by two processes, as on two machines, or by one on two devices, on Keras's
+JAX backend."""
 
 import csv
 import shutil
@@ -14,13 +15,29 @@ from tests.conftest import Project, free_port
 
 NAME = "fcn8s-finetuned"
 # Compiling takes longer than what is compiled.
-JAX = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+QUICK = "--xla_backend_optimization_level=0"
+JAX = {"KERAS_BACKEND": "jax", "XLA_FLAGS": QUICK}
+# Two devices of this machine's processor in the place of GPUs.
+ON_TWO_DEVICES = f"""
+from stages.shared.networks import backend, devices
+backend.configure()
+devices.gpus = lambda: ["cpu:0", "cpu:1"]
+from stages.train import fit, stage
+class Noted(fit.Resident):
+    def __init__(self, splits):
+        super().__init__(splits)
+        (array, *_) = self.arrays.values()
+        print("resident on", len(array.value.devices()), "devices")
+fit.Resident = Noted
+stage.train({NAME!r})
+"""
+TWO_DEVICES = JAX | {"XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count=2"}
 
 
 @pytest.fixture
 def checkouts(built_project: Project, tmp_path: Path) -> list[Project]:
-    """Three checkouts of the built project, as far as training reads them."""
-    projects = [Project(tmp_path / name) for name in ("first", "second", "single")]
+    """Four checkouts of the built project, as far as training reads them."""
+    projects = [Project(tmp_path / name) for name in ("first", "second", "devices", "single")]
     for project in projects:
         kept = shutil.ignore_patterns(".git", "cache", "export")
         shutil.copytree(built_project.folder, project.folder, ignore=kept)
@@ -57,23 +74,26 @@ def weights(project: Project) -> np.ndarray:
     return np.concatenate(found)
 
 
-def test_two_processes_train_a_network_as_one_does(checkouts: list[Project]):
+def test_two_processes_or_two_devices_train_a_network_as_one_does(checkouts: list[Project]):
     pytest.importorskip("jax")
-    *pair, single = checkouts
+    *pair, devices, single = checkouts
     port, train = free_port(), ("python", "-m", "stages.train", NAME)
     running = [project.start(*train, **together(n, port)) for n, project in enumerate(pair)]
     ended = [(process.communicate()[1], process.returncode) for process in running]
     assert [code for _, code in ended] == [0, 0], ended
+    printed = devices.run("python", "-c", ON_TWO_DEVICES, **TWO_DEVICES).stdout
+    assert "resident on 2 devices" in printed
     single.run(*train, **JAX)
 
     outs = (f"models/{NAME}", f"reports/{NAME}")
     assert pair[0].digests(*outs) == pair[1].digests(*outs)
-    assert np.abs(weights(pair[0]) - weights(single)).max() < 1e-4
-    for row, expected in zip(history(pair[0]), history(single), strict=True):
-        # The batch that is filled up counts for more in the mean of the epoch's loss.
-        for key in expected.keys() - {"loss", "val_loss"}:
-            assert row[key] == pytest.approx(expected[key], abs=1e-3, nan_ok=True)
-    assert history(pair[0])[-1]["val_mean_iou"] != history(pair[0])[0]["val_mean_iou"]
+    for several in (pair[0], devices):
+        assert np.abs(weights(several) - weights(single)).max() < 1e-4
+        for row, expected in zip(history(several), history(single), strict=True):
+            # The batch that is filled up counts for more in the mean of the epoch's loss.
+            for key in expected.keys() - {"loss", "val_loss"}:
+                assert row[key] == pytest.approx(expected[key], abs=1e-3, nan_ok=True)
+    assert history(single)[-1]["val_mean_iou"] != history(single)[0]["val_mean_iou"]
 
 
 @pytest.mark.parametrize(
