@@ -25,17 +25,19 @@ from benchmarks import input as originals
 from benchmarks.rates import EpochTimes, device
 from benchmarks.workspace import ROOT
 from stages.features.encoding import Encoded, ShardWriter
-from stages.features.shard import write_shard
+from stages.features.shard import ComputedShard, write_shard
 from stages.prepare.settings import DemoSource
-from stages.shared.networks import backbones
+from stages.shared.formats.features import FeatureReader, Features, FeatureShard, Tap
+from stages.shared.networks import backbones, heads
 from stages.shared.networks.compiled import Answer
+from stages.shared.networks.devices import Memory
 from stages.shared.records import shards
 from stages.shared.records.dataset import Dataset, Shard
 from stages.shared.results import cost
 from stages.shared.results.pages import markdown
 from stages.shared.runtime.digests import digest
 from stages.train.augmentation import RandomAugmentation
-from stages.train.batches import Batches
+from stages.train.batches import Batches, Reader
 from stages.train.fit import fit
 from stages.train.losses import PixelLoss
 from stages.train.progress import Progress
@@ -92,18 +94,35 @@ def measure(pictures: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         shard = records(pictures, Path(folder))
         reader = shards.PictureReader(dataset_of(shard), "train", Path(folder))
+        computing, part = features(shard, shapes, Path(folder))
         return {
             "device": device(),
             "cores": len(os.sched_getaffinity(0)),
             "gflop": flop / 1e9,
+            "head_gflop": cost.flop(head_on(shapes), shapes) / 1e9,
             "pictures_a_second": {
                 "prepare": prepare(),
-                "features": features(shard, shapes, Path(folder)),
+                "features": computing,
+                "activations": read(activations(part, shapes, pictures, Path(folder))),
                 "read": read(reader),
                 "augmented": augmented(reader),
                 "step": step(TRAIN, Path(folder)),
             },
         }
+
+
+def head_on(shapes: dict[str, tuple[int, int, int]]) -> keras.Model:
+    """FCN-8s on these taps."""
+    channels = {tap: shapes[tap][-1] for tap in backbones.from_coarse(shapes, min(STRIDES))}
+    config = heads.HeadConfig(
+        stride=min(STRIDES),
+        channels=channels,
+        classes=["a", "b", "c"],
+        image_size=SIZE,
+        fit="stretch",
+        backbone=NETWORK,
+    )
+    return heads.build(config)
 
 
 def records(pictures: int, folder: Path) -> Shard:
@@ -143,8 +162,10 @@ def prepare() -> float:
     return originals.rate(partial(originals.originals, files, SIZE))
 
 
-def features(shard: Shard, shapes: dict[str, tuple[int, int, int]], folder: Path) -> float:
-    """Records to files of activations."""
+def features(
+    shard: Shard, shapes: dict[str, tuple[int, int, int]], folder: Path
+) -> tuple[float, ComputedShard]:
+    """Records to files of activations, and what these are."""
     rng = np.random.default_rng(0)
     taps = {
         tap: Encoded(
@@ -160,17 +181,36 @@ def features(shard: Shard, shapes: dict[str, tuple[int, int, int]], folder: Path
     began = time.perf_counter()
     batches = shards.batches(shard, SIZE, BATCH, folder)
     writer = ShardWriter(folder, "train", 0, shard.pictures)
-    write_shard(answer, "train", batches, "float32", writer, lambda _: None)
-    return shard.pictures / (time.perf_counter() - began)
+    part = write_shard(answer, "train", batches, "float32", list(shapes), writer, lambda _: None)
+    return shard.pictures / (time.perf_counter() - began), part
 
 
-def read(reader: shards.PictureReader) -> float:
-    """Records to batches of a network's training, where they do not fit into memory."""
+def activations(
+    part: ComputedShard, shapes: dict[str, tuple[int, int, int]], pictures: int, folder: Path
+) -> FeatureReader:
+    """A reader of the files of activations."""
+    taps = {tap: Tap(shape=shape, mean=[], deviation=[]) for tap, shape in shapes.items()}
+    described = Features(
+        records="",
+        backbone_weights="",
+        precision="float32",
+        image_size=SIZE,
+        classes=[],
+        parameters=0,
+        flop=0,
+        taps=taps,
+        shards={"train": [FeatureShard(number=0, pictures=pictures, files=part.files)]},
+    )
+    return FeatureReader(folder, described, "train", list(shapes))
+
+
+def read(reader: Reader) -> float:
+    """Files to batches of a training, where its splits do not fit into memory."""
     return streamed(reader, lambda batch: None)
 
 
-def streamed(reader: shards.PictureReader, step: Callable[[dict[str, Any]], object]) -> float:
-    """Batches of a network's training, through a step that the first of them compiles."""
+def streamed(reader: Reader, step: Callable[[dict[str, Any]], object]) -> float:
+    """Batches of a training, through a step that the first of them compiles."""
     batches = Batches(reader, BATCH, seed=1)
     stream = batches.stream()
     step(next(stream)[0])
@@ -211,7 +251,7 @@ def step(pictures: int, folder: Path) -> float:
         settings,
         "step",
         Progress(folder / "state.npz", settings.epochs),
-        memory=2**30,
+        memory=Memory(2**30, 0),
         callbacks=[epochs.callback()],
     )
     return len(small) / min(epochs.seconds)
@@ -236,6 +276,7 @@ def table(found: dict[str, Any]) -> str:
     supplied, flop = found["pictures_a_second"], found["gflop"] * 1e9
     asked = {
         "features": ("`features`: records to files, the backbone's answer at once", 1.0),
+        "activations": ("a head's training, activations read as they are needed", None),
         "read": ("a network's training, pictures read as they are needed", 3.0),
         "augmented": ("the same, augmented on this machine's processors", 3.0),
         "step": ("a training through `fit`, resident, a step of no arithmetic", None),
@@ -253,7 +294,8 @@ def table(found: dict[str, Any]) -> str:
         f"On {found['device']}. Pictures of {SIZE[1]} x {SIZE[0]}; {NETWORK}, "
         f"{found['gflop']:.1f} GFLOP a picture, three times that with its gradient, at "
         f"{SHARE:.0%} of an accelerator's peak. On an accelerator the augmentation is its work, "
-        f"not the host's.\n\n{markdown(columns, rows)}\n"
+        f"not the host's. FCN-8s takes {found['head_gflop']:.3f} GFLOP a picture, so a head's "
+        f"training asks for all that there is.\n\n{markdown(columns, rows)}\n"
     )
 
 

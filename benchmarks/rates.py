@@ -85,6 +85,8 @@ def main() -> None:
     parser.add_argument("--train-network", action="store_true", help="train the backbone, too")
     options = parser.parse_args()
     start.keep_freed_memory()
+    # As a stage does, before anything is computed.
+    options.memory = devices.memory(DEFAULT_MEMORY)
     with redirect_stdout(sys.stderr):
         rates = measure(options)
     print(json.dumps(rates, indent=2))
@@ -263,7 +265,7 @@ def fitted(
             network.name,
             progress,
             augment=augment,
-            memory=DEFAULT_MEMORY * devices.memory(),
+            memory=options.memory,
             sampled=part,
             callbacks=[epochs.callback()],
         )

@@ -1,7 +1,7 @@
 """Batches of labelled pictures, or of their stored activations, in the order of an epoch."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import Any, Protocol
@@ -16,6 +16,8 @@ from stages.train import distribution
 
 Inputs = dict[str, np.ndarray] | np.ndarray
 Batch = dict[str, Any]
+# Pictures that are read at once into memory.
+TAKEN_AT_ONCE = 256
 # The most that read batches ahead of the step; each holds two at a time.
 THREADS = 4
 
@@ -28,6 +30,37 @@ class Reader(Protocol):
 
     def take(self, indices: np.ndarray) -> tuple[Inputs, np.ndarray]:
         """What the network reads of these pictures, and masks, uint8 (pictures, height, width)."""
+
+
+class Held:
+    """A reader's pictures, read once, in the machine's memory.
+
+    Args:
+        reader: is not read again.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.arrays = keras.tree.map_structure(
+            lambda one: np.empty((len(reader), *one.shape[1:]), one.dtype),
+            reader.take(np.array([0])),
+        )
+        for chosen in blocks(len(reader)):
+            self._fill(chosen, reader.take(chosen))
+
+    def _fill(self, chosen: np.ndarray, taken: tuple[Inputs, np.ndarray]) -> None:
+        for array, part in zip(*map(keras.tree.flatten, (self.arrays, taken)), strict=True):
+            array[chosen] = part
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.arrays[1])
+
+    def take(self, indices: np.ndarray) -> tuple[Inputs, np.ndarray]:
+        """Copies of some, as the reader gave them."""
+        return keras.tree.map_structure(lambda array: array[indices], self.arrays)
 
 
 class Batches:
@@ -61,7 +94,7 @@ class Batches:
         self.resident_from: int | None = None
         self.filling = 0
         # Asked here, for a thread that reads does not know of several devices.
-        self.compiled, self.gpus = distribution.compiles(), distribution.replicas()
+        self.compiled, self.shares = distribution.compiles(), distribution.shares()
         self.failure: Exception | None = None
         self.pictures, self.versions = len(reader) // versions, versions
         self.reader, self.batch_size, self.seed = reader, batch_size, seed
@@ -115,8 +148,19 @@ class Batches:
     def _missing(self, pictures: int) -> int:
         """How many a batch of so many pictures is filled up with."""
         wanted = min(self.batch_size, self.pictures) if self.compiled else pictures
-        shares = distribution.processes() * self.gpus
-        return math.ceil(wanted / shares) * shares - pictures
+        return math.ceil(wanted / self.shares) * self.shares - pictures
+
+
+def blocks(pictures: int) -> list[np.ndarray]:
+    """The indices of so many pictures, a few hundred at a time."""
+    every = np.arange(pictures)
+    return np.split(every, every[TAKEN_AT_ONCE::TAKEN_AT_ONCE])
+
+
+def held_bytes(splits: Sequence[Batches]) -> int:
+    """Bytes that splits take in memory."""
+    one = keras.tree.flatten(splits[0].reader.take(np.array([0])))
+    return sum(len(split.reader) for split in splits) * sum(array.nbytes for array in one)
 
 
 @contextmanager

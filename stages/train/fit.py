@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import keras
 
+from stages.shared.networks.devices import Memory
 from stages.shared.runtime.errors import UserError
 from stages.train import distribution
-from stages.train.batches import Batches, read_errors
+from stages.train.batches import Batches, Held, held_bytes, read_errors
 from stages.train.losses import PixelLoss
 from stages.train.metrics import MeanIoU, PixelAccuracy
 from stages.train.optimizers import optimizer
@@ -16,6 +17,7 @@ from stages.train.sampling import Sampled
 from stages.train.settings import Train
 from stages.train.supplied import Augment, Resident, Supplied, resident_bytes
 
+NO_MEMORY = Memory(0, 0)
 # How many times the loss of the start the last epoch's is, if the steps are too long.
 DIVERGED = 2
 
@@ -31,7 +33,7 @@ def fit(
     policy: str = "float32",
     shares: Sequence[float] = (),
     augment: Augment | None = None,
-    memory: float = 0.0,
+    memory: Memory = NO_MEMORY,
     sampled: Sampled | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
@@ -48,8 +50,8 @@ def fit(
         policy: dtype policy that the trained layers run under.
         shares: of the learning rate, for each trainable weight; empty: all learn at the rate.
         augment: changes the training batches.
-        memory: bytes that both splits may take of the device's memory; what takes more is read from
-            the disk in each epoch, to the same result.
+        memory: that both splits may take; they lie on the device, or if they take more, in the
+            machine's, or are read from the disk in each epoch, to the same result.
         sampled: takes the network's place while training, for a share of the pixels.
         callbacks: more of Keras's.
 
@@ -58,7 +60,10 @@ def fit(
     """
     splits = (batches, validation)
     with read_errors(*splits):
-        resident = Resident(splits) if resident_bytes(splits) <= memory else None
+        resident = Resident(splits) if resident_bytes(splits) <= memory.device else None
+        if resident is None and held_bytes(splits) <= memory.machine:
+            for split in splits:
+                split.reader = Held(split.reader)
     model = Supplied(network, augment, resident, sampled)
     model.compile(
         optimizer=optimizer(settings, settings.epochs * len(batches), policy, shares),

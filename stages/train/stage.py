@@ -29,6 +29,7 @@ from stages.shared.formats.features import (
 )
 from stages.shared.formats.training import SETTINGS_FILE, Training
 from stages.shared.networks import backbones, devices, heads, precision
+from stages.shared.networks.devices import Memory
 from stages.shared.networks.families import table
 from stages.shared.networks.heads import HeadConfig
 from stages.shared.networks.stored import on_stored
@@ -44,7 +45,7 @@ from stages.shared.settings.section import DEFAULT_MEMORY, Precision, Seed, Shar
 from stages.train import distribution, standardised
 from stages.train.augmentation import RandomAugmentation
 from stages.train.batches import Batches
-from stages.train.fit import fit
+from stages.train.fit import NO_MEMORY, fit
 from stages.train.losses import PixelLoss, class_weights
 from stages.train.progress import Progress
 from stages.train.sampling import sampled
@@ -71,9 +72,10 @@ def train(name: str) -> str:
             f"{distribution.PROCESSES} is {distribution.processes()}, but {name} has train: head, "
             "which one process trains; unset it"
         )
+    memory = free_memory()
     distribution.join()
     keras.utils.set_random_seed(read("seed", Seed))
-    progress = TRAININGS[variant.train](name, variant, settings)
+    progress = TRAININGS[variant.train](name, variant, settings, memory)
     epochs, best = len(progress.rows) - 1, progress.best_epoch
     kept = f"the weights of epoch {best} are kept" if best else "none was better than the start"
     return (
@@ -82,8 +84,8 @@ def train(name: str) -> str:
     )
 
 
-def train_head(name: str, variant: Variant, settings: Train) -> Progress:
-    """Train the head on the stored activations."""
+def train_head(name: str, variant: Variant, settings: Train, memory: Memory) -> Progress:
+    """Train the head on the stored activations; they may fill so much memory."""
     features = Features.load(variant.backbone, variant.train)
     stored = folder_of(variant.backbone, variant.train)
     parents_backbone = backbone_of_parent(variant)
@@ -110,7 +112,7 @@ def train_head(name: str, variant: Variant, settings: Train) -> Progress:
             settings,
             name,
             progress,
-            memory=memory(),
+            memory=memory,
             sampled=sampled(on_stored(heads.scores(head)), variant.stride, settings.pixels, seed),
         )
         trained = standardised.folded(head, config, statistics)
@@ -118,8 +120,9 @@ def train_head(name: str, variant: Variant, settings: Train) -> Progress:
     return progress
 
 
-def train_network(name: str, variant: Variant, settings: Train) -> Progress:
-    """Train the backbone and the head together, on augmented pictures."""
+def train_network(name: str, variant: Variant, settings: Train, memory: Memory) -> Progress:
+    """Train the backbone and the head together, on augmented pictures, which may fill so much
+    memory."""
     features, dataset = Features.load(variant.backbone, variant.train), Dataset.load()
     config, statistics = head_config(variant, features)
     parents_backbone, policy = backbones.load_config(backbone_of_parent(variant)), dtype(variant)
@@ -148,7 +151,7 @@ def train_network(name: str, variant: Variant, settings: Train) -> Progress:
                 policy,
                 shares(network, backbone, variant.backbone_rate),
                 RandomAugmentation(variant.augmentation, read("seed", Seed)),
-                memory(),
+                memory,
                 sampled(
                     heads.scored(backbone, heads.scores(head)),
                     variant.stride,
@@ -178,11 +181,12 @@ def dtype(variant: Variant) -> str:
     return precision.policy(read("precision", Precision), trains_depthwise)
 
 
-def memory() -> float:
-    """Bytes that a training may fill with its splits."""
+def free_memory() -> Memory:
+    """What a training may fill with its splits."""
     # Processes that train together take shares of each batch, which they read.
-    share = read("memory", Share, default=DEFAULT_MEMORY) if distribution.processes() == 1 else 0.0
-    return share * devices.memory()
+    if distribution.processes() > 1:
+        return NO_MEMORY
+    return devices.memory(read("memory", Share, default=DEFAULT_MEMORY))
 
 
 TRAININGS = {"head": train_head, "network": train_network}

@@ -12,7 +12,7 @@ from keras import KerasTensor, layers, ops
 
 from stages.shared.records.ignore_label import IGNORED
 from stages.train import distribution
-from stages.train.batches import Batches
+from stages.train.batches import Batches, blocks, held_bytes
 from stages.train.sampling import Sampled
 
 Tensors = dict[str, KerasTensor]
@@ -21,8 +21,6 @@ Augment = Callable[[KerasTensor, KerasTensor], tuple[KerasTensor, KerasTensor]]
 
 # Under what a reader's inputs lie, where they are one array.
 PICTURES = "pictures"
-# Pictures that are read at once for `Resident`.
-TAKEN_AT_ONCE = 256
 
 
 class Resident(layers.Layer):
@@ -46,8 +44,7 @@ class Resident(layers.Layer):
         start = 0
         for batches in splits:
             batches.resident_from, batches.filling = start, pictures
-            every = np.arange(len(batches.reader))
-            for chosen in np.split(every, every[TAKEN_AT_ONCE::TAKEN_AT_ONCE]):
+            for chosen in blocks(len(batches.reader)):
                 for name, part in contents(batches, chosen).items():
                     arrays[name][start : start + len(chosen)] = part
                 start += len(chosen)
@@ -146,8 +143,8 @@ def resident_bytes(splits: Sequence[Batches]) -> int:
     """Bytes that splits take while they are brought into memory: the largest array three times,
     as TensorFlow makes two copies of an array before it lets go of one."""
     pictures = sum(len(batches.reader) for batches in splits)
-    one = [array.nbytes for array in contents(splits[0], np.array([0])).values()]
-    return pictures * (sum(one) + 2 * max(one))
+    largest = max(array.nbytes for array in contents(splits[0], np.array([0])).values())
+    return held_bytes(splits) + 2 * pictures * largest
 
 
 def contents(batches: Batches, indices: np.ndarray) -> dict[str, np.ndarray]:

@@ -10,11 +10,12 @@ import keras
 import numpy as np
 import pytest
 
+from stages.shared.networks.devices import Memory
 from stages.shared.runtime import stopping
 from stages.shared.runtime.errors import UserError
 from stages.train.augmentation import RandomAugmentation
-from stages.train.batches import Batches
-from stages.train.fit import fit
+from stages.train.batches import Batches, Held
+from stages.train.fit import NO_MEMORY, fit
 from stages.train.losses import PixelLoss, class_weights
 from stages.train.optimizers import optimizer, schedule
 from stages.train.progress import MEASURES, Progress
@@ -146,7 +147,7 @@ def train(
     loss: PixelLoss | None = None,
     pictures: Pixels | None = None,
     augment: RandomAugmentation | None = None,
-    memory: float = 0.0,
+    memory: Memory = NO_MEMORY,
     part: Sampled | None = None,
 ) -> list[dict]:
     batches = Batches(pictures or Pixels(8), wanted.batch_size, seed=0)
@@ -222,29 +223,42 @@ class Odd(Pixels):
 
 
 @pytest.mark.parametrize("augment", [False, True])
-def test_a_resident_split_trains_a_network_as_one_that_is_read_to_the_last_bit(
+def test_wherever_a_split_lies_it_trains_a_network_to_the_same_last_bit(
     augment: bool, tmp_path: Path
 ):
     weights, rows = [], []
-    for memory in (0.0, 1e9):
+    for memory in (NO_MEMORY, Memory(0, 1e9), Memory(1e9, 0)):
         keras.utils.set_random_seed(1)
         changes = RandomAugmentation(Augmentation(), seed=1) if augment else None
         model = classifier()
         wanted = settings(batch_size=3, learning_rate=1e-3)
         rows.append(train(model, tmp_path, wanted, None, Odd(8), changes, memory))
         weights.append(model.last)
-    assert rows[0][1:] == rows[1][1:]
-    for read, resident in zip(*weights, strict=True):
+    assert rows[0][1:] == rows[1][1:] == rows[2][1:]
+    for read, held, resident in zip(*weights, strict=True):
+        np.testing.assert_array_equal(read, held)
         np.testing.assert_array_equal(read, resident)
 
 
 # Of 8 and 4 pictures of 4 x 4 pixels, each with a label and three colours of a byte; the colours,
-# the larger array, lie in memory three times while they are brought there.
-SPLIT_BYTES = (8 + 4) * 4 * 4 * (1 + 3 + 3 + 3)
+# the larger array, lie on the device three times while they are brought there.
+HELD = (8 + 4) * 4 * 4 * (1 + 3)
+RESIDENT = HELD + (8 + 4) * 4 * 4 * (3 + 3)
 
 
-@pytest.mark.parametrize(("memory", "fits"), [(SPLIT_BYTES - 1, False), (SPLIT_BYTES, True)])
-def test_splits_are_resident_if_all_their_bytes_fit(memory: int, fits: bool, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("memory", "expected"),
+    [
+        (Memory(RESIDENT, HELD), (True, False)),
+        (Memory(RESIDENT - 1, HELD), (False, True)),
+        (Memory(RESIDENT - 1, HELD - 1), (False, False)),
+    ],
+    ids=["the device's", "the machine's", "neither"],
+)
+def test_splits_lie_in_the_first_memory_that_all_their_bytes_fit_into(
+    memory: Memory, expected: tuple[bool, bool], tmp_path: Path
+):
+    splits = Batches(Odd(8), 2, seed=0), Batches(Odd(4), 2)
     kept = []
     callback = keras.callbacks.LambdaCallback(
         on_train_begin=lambda logs: kept.append(callback.model.resident is not None)
@@ -252,15 +266,16 @@ def test_splits_are_resident_if_all_their_bytes_fit(memory: int, fits: bool, tmp
     fit(
         classifier(),
         PixelLoss(2),
-        Batches(Odd(8), 2, seed=0),
-        Batches(Odd(4), 2),
+        *splits,
         settings(epochs=1),
         "x",
         Progress(tmp_path / "state.npz", 1),
         memory=memory,
         callbacks=[callback],
     )
-    assert kept == [fits]
+    resident, held = expected
+    assert kept == [resident]
+    assert [isinstance(split.reader, Held) for split in splits] == [held, held]
 
 
 def test_the_state_of_a_training_has_no_pictures(tmp_path: Path):
@@ -293,7 +308,9 @@ from stages.shared.networks import backbones, heads
 from stages.shared.networks.families.table import NETWORKS
 from stages.shared.networks.families.vgg import vgg
 from stages.train import standardised
+from stages.shared.networks.devices import Memory
 from stages.train.augmentation import RandomAugmentation
+from stages.train.fit import NO_MEMORY
 from stages.train.losses import PixelLoss
 from stages.train.sampling import sampled
 from stages.train.settings import Augmentation
@@ -303,7 +320,7 @@ folder = Path(sys.argv[1])
 
 CHANGES = Augmentation(flip=True, scale=0.2, rotation=10, colour=0.2)
 
-def trained(scope, options, loss, memory=0.0, count=11, augment=None, pixels=1.0):
+def trained(scope, options, loss, memory=NO_MEMORY, count=11, augment=None, pixels=1.0):
     keras.utils.set_random_seed(0)
     pictures = Pixels(count, bright=200.0)
     # Half of them count in a few pixels alone.
@@ -338,12 +355,13 @@ for options, loss in json.loads(sys.argv[2]):
     seen = options.pop("seen", {})
     augment = Augmentation(**seen.pop("augment")) if "augment" in seen else None
     one, start, weights = trained(nullcontext(), options, loss, augment=augment, **seen)
-    two, _, mirrored = trained(devices.scope(), options, loss, 1e9, augment=augment, **seen)
+    seen |= {"augment": augment, "memory": Memory(1e9, 0)}
+    two, _, mirrored = trained(devices.scope(), options, loss, **seen)
     moved = max(float(np.abs(a - b).max()) for a, b in zip(start, weights))
     apart = max(float(np.abs(a - b).max()) for a, b in zip(weights, mirrored))
     print(json.dumps([one[-1], two[-1], moved, apart]))
 # Of the last batch, one picture, a device would have none.
-rows, start, weights = trained(devices.scope(), {}, {}, 1e9, 9, CHANGES)
+rows, start, weights = trained(devices.scope(), {}, {}, Memory(1e9, 0), 9, CHANGES)
 print(json.dumps({"lone": rows[-1], "moved": float(np.abs(start[0] - weights[0]).max())}))
 """
 # Settings of the training, and of the loss.
@@ -399,7 +417,7 @@ def test_what_an_interruption_leaves_is_said_if_it_outlasts_it(
 
 @pytest.fixture(scope="module")
 def on_two_devices(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What `distribution.all_gpus` does on two GPUs, on two logical CPU devices."""
+    """What `distribution.scope` does on two GPUs, on two logical CPU devices."""
     folder = str(tmp_path_factory.mktemp("devices"))
     done = subprocess.run(
         [sys.executable, "-c", TWO_DEVICES, folder, json.dumps(SHARED_BATCHES)],

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import psutil
@@ -46,15 +46,30 @@ def lowest(quantity: str) -> float | None:
         return None
 
 
-def memory() -> int:
-    """Bytes of a GPU's memory, of several the smallest's, but no more than half of what the machine
-    has free; without one, all of that."""
-    free = free_memory()
-    if not gpus():
-        return free
-    # What lies there comes by way of the machine's memory.
-    mebibytes = lowest("memory.total")
-    return free // 2 if mebibytes is None else min(int(mebibytes * 2**20), free // 2)
+class Memory(NamedTuple):
+    """Bytes of memory.
+
+    Attributes:
+        device: of a GPU, or without one of the machine.
+        machine: of the machine.
+    """
+
+    device: float
+    machine: float
+
+
+def memory(share: float = 1.0) -> Memory:
+    """A share of what is free, of several GPUs on the fullest; on a GPU no more than half of what
+    the machine has free, for it comes by way of that.
+
+    To be asked before anything is computed: then the backend takes most of a GPU's memory, to share
+    it out itself.
+    """
+    # Ahead of `gpus`, which has TensorFlow take it.
+    free, mebibytes = free_memory(), lowest("memory.free")
+    on_gpu = free if mebibytes is None else mebibytes * 2**20
+    on_device = min(on_gpu, free / 2) if gpus() else free
+    return Memory(share * on_device, share * free)
 
 
 def free_memory() -> int:

@@ -15,16 +15,19 @@ CACHED = {"memory.stat": "anon 500\nfile 1200\ninactive_file 900\nactive_file 30
 
 
 @pytest.mark.parametrize(("free", "expected"), [(128, 15), (20, 10)])
-def test_of_several_gpus_the_smallest_counts_and_half_of_the_machine_s_memory(
+def test_of_several_gpus_the_least_free_counts_and_half_of_the_machine_s_memory(
     free: int, expected: int, tmp_path: Path, monkeypatch
 ):
     driver = tmp_path / "nvidia-smi"
-    driver.write_text("#!/bin/sh\necho 81559; echo 15360\n")
+    asked = "--query-gpu=memory.free --format=csv,noheader,nounits"
+    driver.write_text(f'#!/bin/sh\n[ "$*" = "{asked}" ] && echo 81559 && echo 15360\n')
     driver.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(devices, "gpus", lambda: ["gpu:0", "gpu:1"])
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free * 2**30))
-    assert devices.memory() == expected * 2**30
+    found = devices.memory()
+    assert (found.device, found.machine) == (expected * 2**30, free * 2**30)
+    assert devices.memory(0.5).device == expected * 2**29
 
 
 def test_a_container_s_limit_holds_with_a_gpu_too(tmp_path: Path, monkeypatch):
@@ -34,7 +37,7 @@ def test_a_container_s_limit_holds_with_a_gpu_too(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(devices, "CONTAINER", tmp_path)
     # Without a driver of NVIDIA's, nobody says how much the GPU has.
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert devices.memory() == 2000
+    assert devices.memory() == (2000, 4000)
 
 
 @pytest.mark.parametrize(
@@ -57,4 +60,5 @@ def test_without_a_gpu_it_is_what_the_machine_or_the_container_has_free(
     monkeypatch.setattr(devices, "CONTAINER", tmp_path)
     if expected is None:
         expected = pytest.approx(psutil.virtual_memory().available, rel=0.2)
-    assert devices.memory() == expected
+    found = devices.memory()
+    assert found.device == found.machine == expected
