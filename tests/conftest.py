@@ -49,6 +49,7 @@ COPIED = (
     ".dvc/plots",
     "reports/vega",
     "data/archives",
+    "data/features/.gitignore",
     "data/weights",
 )
 # Set by `make campaign`: what can be done for any length of time is done for longer, and what forks

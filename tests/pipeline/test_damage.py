@@ -209,7 +209,7 @@ def test_records_of_other_classes_are_refused(in_project: Project):
     in_project.set_params({"dataset.ignore": [4]})
     prepare.prepare()
     with pytest.raises(
-        UserError, match="features/vgg19/ was made from other records than data/records/"
+        UserError, match="features/vgg19/head/ was made from other records than data/records/"
     ):
         train.train("fcn32s")
     with pytest.raises(

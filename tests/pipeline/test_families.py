@@ -7,6 +7,7 @@ import pytest
 
 from commands.predict.segmenter import Segmenter
 from stages.backbone import stage as backbone
+from stages.check.stage import check
 from stages.evaluate import stage as evaluate
 from stages.export import stage as export
 from stages.features import stage as features
@@ -54,6 +55,7 @@ def test_a_network_goes_from_records_to_an_export(
             "export.formats": formats(network, decoder),
         }
     )
+    check()
     backbone.backbone("other")
     features.features("other")
     # All of a large network takes long to train.

@@ -33,7 +33,7 @@ PRINTED = {
     ],
     "backbone@vgg19": [rf"vgg19: vgg19, weights: random, [\d,]+ parameters, {SIZE}; {TIME}"],
     "features@vgg19": [
-        rf"vgg19: 16 channels at stride8, 32 channels at stride16, 256 channels at stride32, "
+        rf"vgg19: 256 channels at stride32, "
         rf"of 12 pictures, {SIZE}; {TIME}"
     ],
     "train@fcn32s": [

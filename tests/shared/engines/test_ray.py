@@ -122,6 +122,7 @@ def on_ray(cluster: Cluster, tmp_path: Path, monkeypatch) -> Project:
         monkeypatch.setenv(name, value)
     project = copy_project(tmp_path / "project")
     project.set_params({"engine": "ray", "ray.address": cluster.address})
+    project.stage("check")
     project.stage("backbone", "vgg19")
     return project
 
