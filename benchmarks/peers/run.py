@@ -28,7 +28,7 @@ from stages.shared.results import scores
 from stages.shared.results.overlay import save
 from stages.shared.results.pages import markdown
 from stages.shared.runtime.errors import UserError
-from stages.shared.runtime.paths import DATASET_FILE, RECORDS_DIR
+from stages.shared.runtime.paths import DATASET_FILE, RECORDS_DIR, TAPS_DIR
 from stages.shared.settings.section import SPLITS
 
 BACKBONE = "efficientnet_lite0"
@@ -160,7 +160,8 @@ def of_pipeline(
     params["evaluate"]["split"] = "test"
     work = Workspace(folder / f"pipeline-{seed}", params | {"seed": seed})
     shutil.copy(DATASET_FILE, work.folder / DATASET_FILE)
-    shutil.copytree(RECORDS_DIR, work.folder / RECORDS_DIR)
+    for made in (RECORDS_DIR, TAPS_DIR):
+        shutil.copytree(made, work.folder / made)
     taken = {backbone: [work.stage("backbone", backbone), work.stage("features", backbone)]}
     while todo:
         name = next(name for name, variant in todo.items() if variant["parent"] in taken)
