@@ -25,7 +25,7 @@ from stages.prepare.sources import SOURCES, folder
 from stages.prepare.sources.files.patterns import matched, partners
 from stages.shared.runtime import packages
 from stages.shared.runtime.errors import UserError
-from stages.shared.runtime.paths import LOCK_FILE, REPORTS_DIR
+from stages.shared.runtime.paths import FEATURES_DIR, LOCK_FILE, REPORTS_DIR
 from stages.shared.settings.mistakes import validate
 from stages.shared.settings.reading import PARAMS_FILE
 
@@ -294,7 +294,8 @@ def forget() -> None:
     """Remove the outputs of what the project held before, its reports and its lock file; Git has
     them, and DVC's cache what Git has not."""
     reports = (path for path in REPORTS_DIR.glob("*") if path.name not in KEPT)
-    for path in (*outputs(), *reports):
+    # A backbone has several outs in a folder that is none.
+    for path in (*outputs(), *FEATURES_DIR.glob("*/"), *reports):
         if path.is_dir():
             shutil.rmtree(path)
         else:
