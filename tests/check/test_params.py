@@ -414,9 +414,12 @@ def test_the_pets_profile_has_the_notebooks_hyperparameters():
 
 def test_a_variant_may_switch_off_what_train_switches_on():
     train = Train(epochs=9, batch_size=8, learning_rate=1, weight_decay=0, dropout=0, patience=3)
-    variant = Variant(backbone="lite0", stride=8, parent="lite0", patience=None)
+    variant = Variant(train="head", backbone="lite0", stride=8, parent="lite0", patience=None)
     assert variant.training(train).patience is None
-    assert Variant(backbone="lite0", stride=8, parent="lite0").training(train).patience == 3
+    assert (
+        Variant(train="head", backbone="lite0", stride=8, parent="lite0").training(train).patience
+        == 3
+    )
 
 
 def test_a_label_cannot_be_ignored_and_a_class(tmp_path: Path):
@@ -510,6 +513,6 @@ def test_a_section_is_read_without_looking_at_the_others(tmp_path: Path):
 
 
 def test_a_variant_s_own_settings_come_before_those_of_train():
-    variant = Variant(backbone="lite0", stride=8, parent="lite0", epochs=3)
+    variant = Variant(train="head", backbone="lite0", stride=8, parent="lite0", epochs=3)
     train = Train(epochs=20, batch_size=32, learning_rate=1e-3, weight_decay=1e-4, dropout=0.5)
     assert variant.training(train) == train.model_copy(update={"epochs": 3})

@@ -249,9 +249,9 @@ def class_map_as_trained(picture: np.ndarray) -> np.ndarray:
 def test_the_model_registry_hands_out_a_registered_version(project: Project):
     """With a tag of the form that DVC's registry knows, `dvc artifacts get` finds the export."""
     pipeline = (project.folder / "dvc.yaml").read_text()
-    assert "path: models/export/fcn8s\n" in pipeline
+    assert "path: models/export/fcn8s," in pipeline
     (project.folder / "dvc.yaml").write_text(
-        pipeline.replace("path: models/export/fcn8s\n", "path: models/export/fcn32s\n")
+        pipeline.replace("path: models/export/fcn8s,", "path: models/export/fcn32s,")
     )
     project.commit()
     author = ("-c", "user.name=test", "-c", "user.email=test@localhost")
