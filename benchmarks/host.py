@@ -22,7 +22,7 @@ import yaml
 from keras import ops
 
 from benchmarks import input as originals
-from benchmarks.rates import EpochTimes, device
+from benchmarks.rates import EpochTimes, device, head_config
 from benchmarks.workspace import ROOT
 from stages.features.encoding import Encoded, ShardWriter
 from stages.features.shard import ComputedShard, write_shard
@@ -114,15 +114,7 @@ def measure(pictures: int) -> dict[str, Any]:
 def head_on(shapes: dict[str, tuple[int, int, int]]) -> keras.Model:
     """FCN-8s on these taps."""
     channels = {tap: shapes[tap][-1] for tap in backbones.from_coarse(shapes, min(STRIDES))}
-    config = heads.HeadConfig(
-        stride=min(STRIDES),
-        channels=channels,
-        classes=["a", "b", "c"],
-        image_size=SIZE,
-        fit="stretch",
-        backbone=NETWORK,
-    )
-    return heads.build(config)
+    return heads.build(head_config("fcn8s", channels, SIZE[0], NETWORK))
 
 
 def records(pictures: int, folder: Path) -> Shard:

@@ -35,7 +35,7 @@ from stages.shared.runtime import start
 from stages.shared.settings.section import DEFAULT_MEMORY
 from stages.train import standardised
 from stages.train.augmentation import RandomAugmentation
-from stages.train.batches import Batches, Inputs
+from stages.train.batches import Batches, Held
 from stages.train.fit import fit
 from stages.train.losses import PixelLoss
 from stages.train.progress import Progress
@@ -155,27 +155,6 @@ def run_backbone(
     return taps, seconds
 
 
-class ArrayReader:
-    """A `stages.train.batches.Reader` of what lies in memory.
-
-    Args:
-        inputs: pictures, or encoded activations.
-        masks: of them.
-    """
-
-    def __init__(self, inputs: Inputs, masks: np.ndarray) -> None:
-        self.inputs, self.masks = inputs, masks
-
-    def __len__(self) -> int:
-        return len(self.masks)
-
-    def take(self, indices: np.ndarray) -> tuple[Inputs, np.ndarray]:
-        """The inputs and masks of some pictures."""
-        if isinstance(self.inputs, dict):
-            return {k: array[indices] for k, array in self.inputs.items()}, self.masks[indices]
-        return self.inputs[indices], self.masks[indices]
-
-
 def train_head(
     name: str, taps: dict[str, Encoded], masks: np.ndarray, options: argparse.Namespace
 ) -> dict[str, float]:
@@ -186,13 +165,14 @@ def train_head(
         tap: Statistics(np.array(of.mean, "float32"), np.array(of.deviation, "float32"))
         for tap, of in moments.items()
     }
-    config = head_config(name, {tap: x.values.shape[-1] for tap, x in taps.items()}, options)
+    channels = {tap: parts.values.shape[-1] for tap, parts in taps.items()}
+    config = head_config(name, channels, options.image_size, options.network)
     head = standardised.head(config, statistics, 0.0, masks.shape[1:])
     inputs: dict[str, np.ndarray] = {}
     for tap, parts in taps.items():
         inputs |= {tap: parts.values, f"{tap}_scale": parts.scale}
-    reader = ArrayReader(inputs, masks)
-    validation = ArrayReader(*reader.take(np.arange(round(options.validation * len(masks)))))
+    reader = Held(inputs, masks)
+    validation = Held(*reader.take(np.arange(round(options.validation * len(masks)))))
     scores = on_stored(heads.scores(head))
     part = sampled(scores, config.stride, options.pixels, seed=0)
     epochs, rows = fitted(on_stored(head), reader, validation, options, part)
@@ -210,12 +190,12 @@ def train_network(
     """Train a backbone and a head together on augmented pictures; pictures a second."""
     taps = backbones.from_coarse(backbone.output, HEADS[TRAINED].stride)
     channels = {tap: backbone.output[tap].shape[-1] for tap in taps}
-    head = heads.build(head_config(TRAINED, channels, options))
+    head = heads.build(head_config(TRAINED, channels, options.image_size, options.network))
     scores = heads.scored(backbone, heads.scores(head))
     epochs, _ = fitted(
         heads.network(backbone, head),
-        ArrayReader(pictures, masks),
-        ArrayReader(pictures[: options.batch_size], masks[: options.batch_size]),
+        Held(pictures, masks),
+        Held(pictures[: options.batch_size], masks[: options.batch_size]),
         options,
         sampled(scores, HEADS[TRAINED].stride, options.pixels, seed=0),
         RandomAugmentation(Augmentation(), seed=0),
@@ -223,23 +203,22 @@ def train_network(
     return len(masks) / min(epochs.seconds)
 
 
-def head_config(name: str, channels: dict[str, int], options: argparse.Namespace) -> HeadConfig:
+def head_config(name: str, channels: dict[str, int], size: int, backbone: str) -> HeadConfig:
     """Configuration of a head on taps of so many channels, the coarsest first."""
-    size = options.image_size
     return HeadConfig(
         **HEADS[name]._asdict(),
         channels=channels,
         classes=[str(number) for number in range(CLASSES)],
         image_size=(size, size),
         fit="stretch",
-        backbone=options.network,
+        backbone=backbone,
     )
 
 
 def fitted(
     network: keras.Model,
-    reader: ArrayReader,
-    validation: ArrayReader,
+    reader: Held,
+    validation: Held,
     options: argparse.Namespace,
     part: Sampled | None,
     augment: RandomAugmentation | None = None,

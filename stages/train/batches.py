@@ -33,34 +33,54 @@ class Reader(Protocol):
 
 
 class Held:
-    """A reader's pictures, read once, in the machine's memory.
+    """Labelled pictures, or their activations, in the machine's memory.
 
     Args:
-        reader: is not read again.
-
-    Raises:
-        UserError: a file is damaged.
+        inputs: what the network reads of all.
+        masks: of all.
     """
 
-    def __init__(self, reader: Reader) -> None:
-        self.arrays = keras.tree.map_structure(
-            lambda one: np.empty((len(reader), *one.shape[1:]), one.dtype),
-            reader.take(np.array([0])),
-        )
-        for chosen in blocks(len(reader)):
-            self._fill(chosen, reader.take(chosen))
-
-    def _fill(self, chosen: np.ndarray, taken: tuple[Inputs, np.ndarray]) -> None:
-        for array, part in zip(*map(keras.tree.flatten, (self.arrays, taken)), strict=True):
-            array[chosen] = part
+    def __init__(self, inputs: Inputs, masks: np.ndarray) -> None:
+        self.arrays = inputs, masks
 
     def __len__(self) -> int:
         """Number of pictures."""
         return len(self.arrays[1])
 
     def take(self, indices: np.ndarray) -> tuple[Inputs, np.ndarray]:
-        """Copies of some, as the reader gave them."""
+        """Copies of some."""
         return keras.tree.map_structure(lambda array: array[indices], self.arrays)
+
+
+def held(reader: Reader) -> Held:
+    """A reader's pictures, read once.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    arrays = room_for(reader, len(reader))
+    read_into(arrays, reader)
+    return Held(*arrays)
+
+
+def room_for(reader: Reader, pictures: int) -> tuple[Inputs, np.ndarray]:
+    """Inputs and masks, not yet filled, of so many pictures like a reader's."""
+    return keras.tree.map_structure(
+        lambda one: np.empty((pictures, *one.shape[1:]), one.dtype), reader.take(np.array([0]))
+    )
+
+
+def read_into(arrays: tuple[Inputs, np.ndarray], reader: Reader, start: int = 0) -> None:
+    """Read all of a reader, a few hundred pictures at a time, into arrays from an index on.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    for first in range(0, len(reader), TAKEN_AT_ONCE):
+        chosen = np.arange(first, min(first + TAKEN_AT_ONCE, len(reader)))
+        parts = keras.tree.flatten(reader.take(chosen))
+        for array, part in zip(keras.tree.flatten(arrays), parts, strict=True):
+            array[start + chosen] = part
 
 
 class Batches:
@@ -151,16 +171,11 @@ class Batches:
         return math.ceil(wanted / self.shares) * self.shares - pictures
 
 
-def blocks(pictures: int) -> list[np.ndarray]:
-    """The indices of so many pictures, a few hundred at a time."""
-    every = np.arange(pictures)
-    return np.split(every, every[TAKEN_AT_ONCE::TAKEN_AT_ONCE])
-
-
-def held_bytes(splits: Sequence[Batches]) -> int:
-    """Bytes that splits take in memory."""
+def array_bytes(splits: Sequence[Batches]) -> list[int]:
+    """Bytes that each array of some splits takes in memory."""
+    pictures = sum(len(split.reader) for split in splits)
     one = keras.tree.flatten(splits[0].reader.take(np.array([0])))
-    return sum(len(split.reader) for split in splits) * sum(array.nbytes for array in one)
+    return [pictures * array.nbytes for array in one]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import keras
 from stages.shared.networks.devices import Memory
 from stages.shared.runtime.errors import UserError
 from stages.train import distribution
-from stages.train.batches import Batches, Held, held_bytes, read_errors
+from stages.train.batches import Batches, array_bytes, held, read_errors
 from stages.train.losses import PixelLoss
 from stages.train.metrics import MeanIoU, PixelAccuracy
 from stages.train.optimizers import optimizer
@@ -60,10 +60,11 @@ def fit(
     """
     splits = (batches, validation)
     with read_errors(*splits):
-        resident = Resident(splits) if resident_bytes(splits) <= memory.device else None
-        if resident is None and held_bytes(splits) <= memory.machine:
+        sizes = array_bytes(splits)
+        resident = Resident(splits) if resident_bytes(sizes) <= memory.device else None
+        if resident is None and sum(sizes) <= memory.machine:
             for split in splits:
-                split.reader = Held(split.reader)
+                split.reader = held(split.reader)
     model = Supplied(network, augment, resident, sampled)
     model.compile(
         optimizer=optimizer(settings, settings.epochs * len(batches), policy, shares),

@@ -72,7 +72,7 @@ def train(name: str) -> str:
             f"{distribution.PROCESSES} is {distribution.processes()}, but {name} has train: head, "
             "which one process trains; unset it"
         )
-    memory = free_memory()
+    memory = allowed_memory()
     distribution.join()
     keras.utils.set_random_seed(read("seed", Seed))
     progress = TRAININGS[variant.train](name, variant, settings, memory)
@@ -181,7 +181,7 @@ def dtype(variant: Variant) -> str:
     return precision.policy(read("precision", Precision), trains_depthwise)
 
 
-def free_memory() -> Memory:
+def allowed_memory() -> Memory:
     """What a training may fill with its splits."""
     # Processes that train together take shares of each batch, which they read.
     if distribution.processes() > 1:

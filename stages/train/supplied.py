@@ -12,7 +12,7 @@ from keras import KerasTensor, layers, ops
 
 from stages.shared.records.ignore_label import IGNORED
 from stages.train import distribution
-from stages.train.batches import Batches, blocks, held_bytes
+from stages.train.batches import Batches, read_into, room_for
 from stages.train.sampling import Sampled
 
 Tensors = dict[str, KerasTensor]
@@ -36,20 +36,11 @@ class Resident(layers.Layer):
 
     def __init__(self, splits: Sequence[Batches]) -> None:
         super().__init__(name="resident", autocast=False)
-        pictures = sum(len(batches.reader) for batches in splits)
-        arrays = {
-            name: np.empty((pictures + 1, *one.shape[1:]), one.dtype)
-            for name, one in contents(splits[0], np.array([0])).items()
-        }
+        arrays = joined(splits)
         start = 0
         for batches in splits:
-            batches.resident_from, batches.filling = start, pictures
-            for chosen in blocks(len(batches.reader)):
-                for name, part in contents(batches, chosen).items():
-                    arrays[name][start : start + len(chosen)] = part
-                start += len(chosen)
-        for name, array in arrays.items():
-            array[-1] = IGNORED if name == "masks" else 0
+            batches.resident_from, batches.filling = start, len(arrays["masks"]) - 1
+            start += len(batches.reader)
         # One at a time, so that one alone lies in memory several times, see `resident_bytes`.
         self.arrays = {name: resident(name, arrays.pop(name)) for name in list(arrays)}
 
@@ -134,21 +125,28 @@ class Supplied(keras.Model):
         return [variable for variable in variables if id(variable) not in kept]
 
 
+def joined(splits: Sequence[Batches]) -> dict[str, np.ndarray]:
+    """Inputs and masks of splits, one after the other, and of a picture of which every pixel is
+    ignored."""
+    pictures = sum(len(batches.reader) for batches in splits)
+    inputs, masks = taken = room_for(splits[0].reader, pictures + 1)
+    start = 0
+    for batches in splits:
+        read_into(taken, batches.reader, start)
+        start += len(batches.reader)
+    named = inputs if isinstance(inputs, dict) else {PICTURES: inputs}
+    for array in named.values():
+        array[-1] = 0
+    masks[-1] = IGNORED
+    return {**named, "masks": masks}
+
+
 def resident(name: str, array: np.ndarray) -> keras.Variable:
     """An array in the device's memory."""
     return keras.Variable(array, dtype=array.dtype.name, trainable=False, autocast=False, name=name)
 
 
-def resident_bytes(splits: Sequence[Batches]) -> int:
-    """Bytes that splits take while they are brought into memory: the largest array three times,
-    as TensorFlow makes two copies of an array before it lets go of one."""
-    pictures = sum(len(batches.reader) for batches in splits)
-    largest = max(array.nbytes for array in contents(splits[0], np.array([0])).values())
-    return held_bytes(splits) + 2 * pictures * largest
-
-
-def contents(batches: Batches, indices: np.ndarray) -> dict[str, np.ndarray]:
-    """Inputs and masks of some pictures of a split, as they lie in `Resident`."""
-    inputs, masks = batches.reader.take(indices)
-    named = inputs if isinstance(inputs, dict) else {PICTURES: inputs}
-    return {**named, "masks": masks}
+def resident_bytes(arrays: Sequence[int]) -> int:
+    """Bytes that arrays of so many take while they are brought into memory: the largest three
+    times, as TensorFlow makes two copies of an array before it lets go of one."""
+    return sum(arrays) + 2 * max(arrays)

@@ -60,7 +60,7 @@ def test_a_training_that_reads_from_the_disk_gives_the_bytes_of_a_resident_one(
     outputs = (f"models/{name}", f"reports/{name}")
     resident, made = in_project.digests(*outputs), []
     monkeypatch.setattr(fit, "Resident", made.append)
-    monkeypatch.setattr(fit, "Held", made.append)
+    monkeypatch.setattr(fit, "held", made.append)
     in_project.set_params({"memory": 0.0})
     train.train(name)
     assert made == []

@@ -97,7 +97,7 @@ class Staging:
         except (UserError, FileNotFoundError):
             return None
         if not self._finished:
-            print(f"{self._first.parent.parent / self._first.name}: continuing an interrupted run")
+            print(f"{next(iter(self._partial))}: continuing an interrupted run")
         self._count()
         return part
 
