@@ -11,7 +11,7 @@ from stages.train import distribution
 from stages.train.batches import Batches, array_bytes, held, read_errors
 from stages.train.losses import PixelLoss
 from stages.train.metrics import MeanIoU, PixelAccuracy
-from stages.train.optimizers import optimizer
+from stages.train.optimizers import Averaged, optimizer
 from stages.train.progress import EpochLines, Progress
 from stages.train.sampling import Sampled
 from stages.train.settings import Train
@@ -80,6 +80,7 @@ def fit(
         if not progress.restore():
             progress.start(measured(model, validation))
         done = len(progress.rows) - 1
+        averaged = [Averaged(resumed=done > 0)] if settings.ema_momentum else []
         if done:
             print(f"{name}: continuing after epoch {done} of {settings.epochs}")
         model.fit(
@@ -91,6 +92,7 @@ def fit(
             shuffle=False,
             verbose=0,
             callbacks=[
+                *averaged,
                 # Keras takes a generator's first batches anew whenever it validates.
                 keras.callbacks.LambdaCallback(
                     on_epoch_end=lambda _, logs: logs.update(measured(model, validation))

@@ -65,7 +65,7 @@ def counted_by_products(masks: KerasTensor, predicted: KerasTensor, classes: int
 
 
 class MeanIoU(ConfusionMetric):
-    """Intersection over union, averaged over the classes that occur (see `scores.Scores`)."""
+    """Intersection over union, averaged over the classes that occur in truth, see `scores`."""
 
     def __init__(self, classes: int) -> None:
         super().__init__(classes, name="mean_iou")
@@ -73,8 +73,9 @@ class MeanIoU(ConfusionMetric):
     def result(self) -> KerasTensor:
         """The mean, 0 to 1."""
         hits = ops.diagonal(self.confusion)
-        union = ops.sum(self.confusion, axis=0) + ops.sum(self.confusion, axis=1) - hits
-        occurring = ops.maximum(ops.sum(ops.cast(union > 0, "float32")), 1)
+        truth = ops.sum(self.confusion, axis=1)
+        union = ops.sum(self.confusion, axis=0) + truth - hits
+        occurring = ops.maximum(ops.sum(ops.cast(truth > 0, "float32")), 1)
         return ops.sum(hits / ops.maximum(union, 1)) / occurring
 
 

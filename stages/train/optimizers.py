@@ -83,6 +83,18 @@ class SummedAdamW(_Summed, SharedAdamW):
     """AdamW, see `_Summed`."""
 
 
+class Averaged(keras.callbacks.SwapEMAWeights):
+    """Puts the average of the weights in their place between the epochs, see `ema_momentum`.
+
+    Args:
+        resumed: whether it is there already, as in the state that an epoch leaves.
+    """
+
+    def __init__(self, resumed: bool) -> None:
+        super().__init__(swap_on_epoch=True)
+        self._ema_weights_in_model = resumed
+
+
 def schedule(settings: Train, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """The learning rate over all `steps` of a training."""
     schedules = keras.optimizers.schedules
@@ -113,6 +125,8 @@ def optimizer(
         "weight_decay": settings.weight_decay,
         "global_clipnorm": settings.clip_norm,
     }
+    if settings.ema_momentum:
+        options |= {"use_ema": True, "ema_momentum": settings.ema_momentum}
     if settings.clip_norm and distribution.replicas() > 1:
         # The gradients are summed once more after they are clipped.
         options["global_clipnorm"] = settings.clip_norm / distribution.replicas()

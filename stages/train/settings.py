@@ -19,6 +19,7 @@ Rate = Annotated[float, Field(strict=False, gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(strict=False, ge=0, allow_inf_nan=False)]
 Side = Annotated[int, Field(ge=32)]
 Dropout = Annotated[float, Field(strict=False, ge=0, lt=1)]
+Momentum = Annotated[float, Field(strict=False, gt=0, lt=1)]
 
 
 def _square(share: float) -> float:
@@ -71,6 +72,8 @@ class Train(Section):
         warmup: share of the steps in which the learning rate rises from 0.
         weight_decay: decoupled from the gradient; biases do not decay.
         clip_norm: maximum global norm of the gradient; null: no clipping.
+        ema_momentum: of an exponential moving average of the weights over the steps, which takes
+            their place when they are validated and kept; null: none.
         dropout: share of the coarsest tap's channels dropped ahead of its projection.
         class_weights: `balanced` (the inverse of a class's share of the training pixels), weights
             by class name (1 for the others), or null for none.
@@ -90,6 +93,7 @@ class Train(Section):
     warmup: Share = 0.0
     weight_decay: NotNegative
     clip_norm: Rate | None = None
+    ema_momentum: Momentum | None = None
     dropout: Dropout
     class_weights: ClassWeights = None
     label_smoothing: Dropout = 0.0

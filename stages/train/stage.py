@@ -53,9 +53,8 @@ from stages.train.settings import Train, Variant
 from stages.train.standardised import Statistics
 
 STATE_FILE = "state.npz"
-# Largest number of copies of the weights on the disk: in the state one, one as the best, and one
-# for each moment of the optimiser; all of these twice while the state is replaced; and the out.
-COPIES = {"adamw": 9, "sgd": 7}
+# Of the optimisers, each as large as the weights.
+MOMENTS = {"adamw": 2, "sgd": 1}
 
 
 def train(name: str) -> str:
@@ -251,11 +250,17 @@ def writing(
         devices.arithmetic(),
         [digests.digest(path) for path in manifests],
     )
-    need = COPIES[settings.optimizer] * backbones.weight_bytes(model)
+    need = copies(settings) * backbones.weight_bytes(model)
     outs = (MODELS_DIR / name, *reports(name))
     # Processes that train together start together, so none resumes from its own state.
     kept = made_from if distribution.processes() == 1 else None
     return outputs.writing(*outs, made_from=kept, need=need)
+
+
+def copies(settings: Train) -> int:
+    """Largest number of copies of the weights on the disk: in the state one, one as the best, the
+    optimiser's moments and the average; all of these twice while it is replaced; and the out."""
+    return 2 * (2 + MOMENTS[settings.optimizer] + bool(settings.ema_momentum)) + 1
 
 
 def backbone_of_parent(variant: Variant) -> Path:

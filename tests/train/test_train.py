@@ -301,9 +301,10 @@ def test_no_scale_of_the_activations_keeps_a_variant_from_learning(
 def test_an_interrupted_training_ends_on_the_bytes_of_an_undisturbed_one(
     name: str, in_project: Project, monkeypatch, capsys
 ):
-    """With dropout, augmentation, a schedule and patience, after two of four epochs."""
+    """With dropout, augmentation, averages, a schedule and patience, after two of four epochs."""
     in_project.set_params(
         {
+            f"variants.{name}.ema_momentum": 0.9,
             f"variants.{name}.epochs": 4,
             f"variants.{name}.schedule": "cosine",
             f"variants.{name}.patience": 3,

@@ -214,6 +214,52 @@ def test_every_optimiser_learns(optimizer: str, tmp_path: Path):
     assert rows[-1]["val_loss"] < 0.8 * rows[0]["val_loss"]
 
 
+class Steps(Last):
+    """Keeps the weights that each step leaves, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[list[np.ndarray]] = []
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.weights.append(self.model.network.get_weights())
+
+
+def stepwise(folder: Path, **changes) -> tuple[keras.Model, Steps, Progress]:
+    """A training of three epochs of four steps."""
+    wanted, model, steps = settings(**changes), classifier(), Steps()
+    splits = Batches(Pixels(8), 2, seed=0), Batches(Pixels(12), 2)
+    progress = Progress(folder / "state.npz", wanted.epochs)
+    fit(model, PixelLoss(2), *splits, wanted, "x", progress, callbacks=[steps])
+    (folder / "state.npz").unlink()
+    return model, steps, progress
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_the_average_of_the_weights_is_what_is_validated_and_kept(kind: str, tmp_path: Path):
+    _, plain, _ = stepwise(tmp_path, optimizer=kind)
+    model, steps, progress = stepwise(tmp_path, optimizer=kind, ema_momentum=0.8)
+    # A step goes on from the weights themselves, not from their average.
+    np.testing.assert_allclose(flat(steps.weights), flat(plain.weights), rtol=1e-4)
+    averages = [flat(steps.weights[:1])[0]]
+    for weights in flat(steps.weights[1:]):
+        averages.append(0.8 * averages[-1] + 0.2 * weights)
+    np.testing.assert_allclose(flat([model.last])[0], averages[-1], rtol=1e-5)
+    kept = flat([model.get_weights()])[0]
+    np.testing.assert_allclose(kept, averages[4 * progress.best_epoch - 1], rtol=1e-5)
+    # Of the two classes one is black, whose logits are the biases, and one is of ones.
+    for epoch in (1, 2, 3):
+        kernel, bias = averages[4 * epoch - 1][:6].reshape(3, 2), averages[4 * epoch - 1][6:]
+        black, white = bias, bias + kernel.sum(0)
+        losses = np.log(np.exp(black).sum()) - black[0], np.log(np.exp(white).sum()) - white[1]
+        assert progress.rows[epoch]["val_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def flat(steps: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """The weights of each step in one row."""
+    return np.array([np.concatenate([w.ravel() for w in weights]) for weights in steps])
+
+
 class Odd(Pixels):
     """Pictures of 4 x 4, no two of them alike, so that their order shows."""
 
@@ -370,7 +416,10 @@ SHARED_BATCHES = [
         {"optimizer": "sgd", "learning_rate": 1.0, "clip_norm": 0.05},
         {"class_weights": [1.0, 5.0, 1.0], "dice": 1.0},
     ),
-    ({"optimizer": "adamw", "clip_norm": 0.05, "weight_decay": 0.1}, {"dice": 0.5, "jaccard": 0.5}),
+    (
+        {"optimizer": "adamw", "clip_norm": 0.05, "weight_decay": 0.1, "ema_momentum": 0.5},
+        {"dice": 0.5, "jaccard": 0.5},
+    ),
     # A quarter of the pixels of augmented pictures; of no batch is there a part.
     (
         {
