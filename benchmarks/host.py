@@ -2,8 +2,9 @@
 
 On an accelerator the arithmetic is fast, and what the host does for a picture sets the pace. Here
 the arithmetic is left out: the backbone answers with the same activations at once, and a network of
-nearly nothing is trained. Writes host.json and host.md, with a forecast from these rates for
-accelerators that nobody has measured.
+nearly nothing is trained. Writes host.json and host.md, with a forecast for accelerators that
+nobody has measured, from these rates and from results.json, which `python -m benchmarks.run`
+writes.
 """
 
 import argparse
@@ -79,7 +80,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=512)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks")
     options = parser.parse_args()
-    found = measure(options.pictures)
+    growth = json.loads((options.out / "results.json").read_text())["growth"]
+    found = measure(options.pictures) | {"starting": starting(growth)}
     (options.out / "host.json").write_text(json.dumps(found, indent=2) + "\n")
     text = f"{table(found)}\n{forecast(found)}"
     (options.out / "host.md").write_text(text)
@@ -109,6 +111,14 @@ def measure(pictures: int) -> dict[str, Any]:
                 "step": step(TRAIN, Path(folder)),
             },
         }
+
+
+def starting(growth: list[dict[str, Any]]) -> float:
+    """Seconds that the stages of `benchmarks.run` take with no picture to train on: on a straight
+    line through its runs, what processes take to start, to compile and to store a network."""
+    pictures = [run["pictures"] for run in growth]
+    seconds = [sum(run["seconds"].values()) for run in growth]
+    return float(np.polyfit(pictures, seconds, 1)[1])
 
 
 def head_on(shapes: dict[str, tuple[int, int, int]]) -> keras.Model:
@@ -302,7 +312,9 @@ def forecast(found: dict[str, Any]) -> str:
         f"{markdown(columns, rows)}\n\nA forecast, not a measurement: {NETWORKS} networks on "
         f"frozen {NETWORK}, {EPOCHS} epochs of {TRAIN:,} pictures, {VALIDATION} for validation and "
         f"{TEST:,} to test, on a machine of {CORES} cores. `prepare` is taken to grow with the "
-        "cores, as it runs on all of them, and nothing else.\n"
+        f"cores, as it runs on all of them, and nothing else. {found['starting']:.0f} s of the "
+        "pipeline are those in which its processes start, compile and store the network here; "
+        "compiling for an accelerator takes longer.\n"
     )
 
 
@@ -316,7 +328,8 @@ def minutes_of(found: dict[str, Any], accelerator: Accelerator) -> Iterator[floa
     yield epochs * max(forward, decode) / 60
     pictures = TRAIN + VALIDATION + TEST
     prepare = pictures * decode
-    yield (prepare + pictures * max(forward, 1 / rates["features"]) + epochs / rates["step"]) / 60
+    features = pictures * max(forward, 1 / rates["features"])
+    yield (found["starting"] + prepare + features + epochs / rates["step"]) / 60
     yield prepare / 60
 
 

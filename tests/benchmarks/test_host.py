@@ -12,6 +12,7 @@ FOUND = {
     "cores": 2,
     "gflop": 40.0,
     "head_gflop": 0.004,
+    "starting": 50.0,
     "pictures_a_second": {
         "prepare": 400.0,
         "features": 900.0,
@@ -29,7 +30,7 @@ def test_every_part_is_measured_and_shown(monkeypatch: pytest.MonkeyPatch):
     assert all(rate > 0 for rate in found["pictures_a_second"].values())
     assert found["gflop"] == pytest.approx(50.7, abs=0.1)
     assert json.loads(json.dumps(found)) == found
-    text = host.table(found) + host.forecast(found)
+    text = host.table(found) + host.forecast(found | {"starting": 50.0})
     for accelerator in host.ACCELERATORS:
         assert f"{accelerator} asks for" in text
     assert "A forecast, not a measurement" in text
@@ -53,7 +54,15 @@ def test_a_forecast_takes_the_slower_of_the_host_and_the_accelerator():
     notebook, pipeline, prepare = host.minutes_of(FOUND, slow)
     assert prepare == pytest.approx(pictures * decode / 60)
     assert notebook == pytest.approx(epochs * 0.1 / 60)
-    assert pipeline == pytest.approx(prepare + pictures * 0.1 / 60 + epochs / 3000 / 60)
+    assert pipeline == pytest.approx(prepare + (50 + pictures * 0.1 + epochs / 3000) / 60)
     notebook, pipeline, _ = host.minutes_of(FOUND, fast)
     assert notebook == pytest.approx(epochs * decode / 60)
-    assert pipeline == pytest.approx(prepare + pictures / 900 / 60 + epochs / 3000 / 60)
+    assert pipeline == pytest.approx(prepare + (50 + pictures / 900 + epochs / 3000) / 60)
+
+
+def test_what_starting_takes_is_what_is_left_without_pictures():
+    growth = [
+        {"pictures": number, "seconds": {"features": 10 + number / 5, "train@a": 5 + number / 10}}
+        for number in (100, 400, 800)
+    ]
+    assert host.starting(growth) == pytest.approx(15)
