@@ -18,6 +18,7 @@ from PIL import Image
 
 from commands.arguments import command_line
 from commands.report import charts
+from commands.trained import note_untrained
 from stages.shared.formats.predictions import Summary
 from stages.shared.records.dataset import Dataset
 from stages.shared.records.ignore_label import IGNORED
@@ -111,6 +112,7 @@ def main() -> None:
     with outputs.writing(PAGE_FILE, GALLERY_DIR) as staging:
         cards = draw(results, ious, indices, staging.folder(GALLERY_DIR))
         staging.file(PAGE_FILE).write_text(page(results, cards), encoding="utf-8")
+    note_untrained(results.summaries)
     print(f"{PAGE_FILE}, {len(cards)} of {len(ious)} pictures; {REPORTS_DIR}/: {size(REPORTS_DIR)}")
 
 
@@ -194,7 +196,7 @@ def measure(results: Results) -> list[PictureIou]:
 
     def mean_iou(truth: np.ndarray, mask: np.ndarray) -> float | None:
         counts = scores.confusion(truth, mask, classes)
-        return round(scores.of_picture(counts), 5) if counts.any() else None
+        return round(scores.score(counts).mean_iou, 5) if counts.any() else None
 
     return [
         {name: mean_iou(shown.truth, mask) for name, mask in shown.predicted.items()}

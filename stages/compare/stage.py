@@ -196,6 +196,6 @@ def titled_masks(shown: Predicted, classes: int) -> dict[str, np.ndarray]:
         if (counted == IGNORED).all():
             titled[name] = counted
             continue
-        iou = scores.of_picture(scores.confusion(shown.truth, mask, classes))
+        iou = scores.score(scores.confusion(shown.truth, mask, classes)).mean_iou
         titled[f"{name}: mean IoU {iou:.2f}"] = counted
     return titled

@@ -1,8 +1,9 @@
 """The FCN paper's four measures, from a confusion matrix (Long, Shelhamer, Darrell, section 5).
 
 A confusion matrix holds pixels: integer (classes, classes), a row for each class in truth, a column
-for each class predicted. A class that occurs neither in truth nor in the predictions has no score
-(NaN) and is left out of the means.
+for each class predicted. A class that does not occur in truth has no score (NaN) and is left out of
+the means, so that they are over the same classes whatever is predicted: where it is predicted, it
+costs the classes whose pixels those are.
 """
 
 from typing import NamedTuple
@@ -43,24 +44,13 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def of_picture(confusion: np.ndarray) -> float:
-    """The mean IoU of one picture, over the classes in its truth, from a confusion matrix that
-    holds at least one pixel.
-
-    A class that is in the prediction alone costs the others those pixels. Counted as a class of its
-    own, whose IoU is 0, a few pixels of it would weigh as much as all of another.
-    """
-    there = confusion.sum(axis=1) > 0
-    return float(score(confusion).iou[there].mean())
-
-
 def score(confusion: np.ndarray) -> Scores:
     """Score a confusion matrix that holds at least one pixel."""
     hits = np.diag(confusion).astype(np.float64)
     truth, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
     with np.errstate(invalid="ignore"):
         accuracy = hits / truth
-        iou = hits / (truth + predicted - hits)
+        iou = np.where(truth > 0, hits / (truth + predicted - hits), np.nan)
     return Scores(
         pixel_accuracy=float(hits.sum() / confusion.sum()),
         mean_accuracy=float(np.nanmean(accuracy)),
