@@ -34,6 +34,7 @@ pets: $(VENV)/installed
 
 # make new DATA=data/pictures [FORCE=yes]: params.yaml for a folder of labelled pictures.
 new: $(VENV)/installed
+	@test -n "$(DATA)" || { echo 'error: name the folder of the pictures: make new DATA=data/pictures' >&2; exit 1; }
 	python -m commands.new $(if $(FORCE),--force) "$(DATA)"
 
 # make sweep [VARIANT=fcn8s] [TRIALS=12]
@@ -46,6 +47,7 @@ share: $(VENV)/installed
 
 # make predict PICTURES="photo.jpg folder" [VARIANT=fcn8s] [OUT=predicted] [REPLACE=yes]
 predict: $(VENV)/installed
+	@test -n "$(PICTURES)" || { echo 'error: name pictures or folders: make predict PICTURES="photo.jpg folder"' >&2; exit 1; }
 	python -m commands.predict $(addprefix --variant ,$(VARIANT)) --out "$(OUT)" $(if $(REPLACE),--replace) $(PICTURES)
 
 # The table of the variants, best first.

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from benchmarks.workspace import ROOT, Cost, Workspace, device
@@ -231,20 +232,22 @@ def table(runs: Iterable[Run]) -> str:
         peak = max(run.peak_bytes for run in group) / 2**30
         spread = f"{min(ious):.4f} to {max(ious):.4f}"
         rows.append((of, name, f"{np.mean(ious):.4f}", spread, f"{seconds:.0f}", f"{peak:.1f}"))
-    return markdown(("", "network", "mean IoU", "of its seeds", "seconds", "GiB"), rows)
+    return markdown(("", "network", "mean IoU", "lowest to highest", "seconds", "GiB"), rows)
 
 
 def figure(runs: Iterable[Run]) -> Figure:
     """Mean IoU over seconds, both from zero: the mean of the seeds, and how far they are apart."""
     drawn = Figure(figsize=(8, 5), layout="constrained")
     axis = drawn.subplots()
-    for (of, name), group in grouped(runs).items():
+    colours = colormaps["tab20"]
+    for number, ((of, name), group) in enumerate(grouped(runs).items()):
         marker = "o" if of == PIPELINE else "^"
         ious = [run.mean_iou for run in group]
         mean = float(np.mean(ious))
         apart = [[mean - min(ious)], [max(ious) - mean]]
         seconds = min(run.seconds for run in group)
-        axis.errorbar([seconds], [mean], apart, fmt=marker, label=f"{of}: {name}", capsize=3)
+        look = {"fmt": marker, "c": colours(number % colours.N), "capsize": 3}
+        axis.errorbar([seconds], [mean], apart, label=f"{of}: {name}", **look)
     axis.set(xlabel="seconds", ylabel="mean IoU on the test split", xlim=(0, None), ylim=(0, 1))
     axis.grid(alpha=0.3)
     axis.legend(loc="lower right", frameon=False)

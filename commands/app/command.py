@@ -20,7 +20,8 @@ import gradio as gr
 import numpy as np
 
 from commands.arguments import command_line, count
-from commands.predict.segmenter import Segmenter, together, trained_variants
+from commands.predict.segmenter import Segmenter, together
+from commands.trained import trained_variants
 from stages.shared.formats import pictures
 from stages.shared.formats.pictures import BadPictureError
 from stages.shared.results.overlay import hex_colours, overlay

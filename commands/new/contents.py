@@ -17,6 +17,7 @@ from stages.shared.formats.pictures import (
     LABELS_16_BIT,
     BadPictureError,
     open_image,
+    orientation,
 )
 from stages.shared.runtime.ordered_map import ordered_map
 
@@ -182,7 +183,7 @@ def sizes(files: Iterable[Path]) -> Iterator[tuple[int, int]]:
     for path in files:
         try:
             with Image.open(path, formats=FORMATS) as opened:
-                turned = opened.getexif().get(decoding.ORIENTATION, 1) in ON_THEIR_SIDE
+                turned = orientation(opened) in ON_THEIR_SIDE
                 yield opened.size if turned else opened.size[::-1]
         except Exception:
             # Pillow's readers can raise any exception on a damaged file.

@@ -20,7 +20,8 @@ import numpy as np
 from commands.arguments import command_line, count
 from commands.predict.inputs import Failed, Loaded, PictureTask, batches, load, tasks
 from commands.predict.masks import TABLE, Masks, remove_former
-from commands.predict.segmenter import TILE, Segmenter, Views, together, trained_variants
+from commands.predict.segmenter import TILE, Segmenter, Views, together
+from commands.trained import note_untrained, trained_variants
 from stages.evaluate.settings import LARGEST_SCALE
 from stages.shared.formats.pictures import Size
 from stages.shared.formats.predictions import SUMMARY_FILE, Summary
@@ -80,11 +81,9 @@ def best_variant() -> str:
         UserError: none is evaluated, or an evaluation is damaged or of another split.
     """
     trained = set(trained_variants())
-    found = {
-        name: Summary.load(name)
-        for name in variant_names()
-        if name in trained and (EVALUATION_DIR / name / SUMMARY_FILE).exists()
-    }
+    measured = [n for n in variant_names() if (EVALUATION_DIR / n / SUMMARY_FILE).exists()]
+    note_untrained(measured)
+    found = {name: Summary.load(name) for name in measured if name in trained}
     if not found:
         raise UserError("no variant is evaluated yet; `dvc repro` does it, or name a --variant")
     if len({(summary.split, summary.records) for summary in found.values()}) > 1:

@@ -24,6 +24,7 @@ from commands.predict.pieces import (
     TrainedTiles,
 )
 from commands.predict.reach import reach
+from commands.trained import trained_variants
 from stages.shared.formats import pictures
 from stages.shared.formats.pictures import Size
 from stages.shared.networks import heads, precision
@@ -33,11 +34,6 @@ from stages.shared.runtime.errors import UserError
 from stages.shared.runtime.paths import MODELS_DIR
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import Precision
-
-
-def trained_variants() -> list[str]:
-    """The variants that have been trained, by name."""
-    return sorted(path.parent.name for path in MODELS_DIR.glob("*/head.json"))
 
 
 class Views(NamedTuple):

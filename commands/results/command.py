@@ -6,6 +6,7 @@ The stage `compare` prints it, too, but DVC does not run that where nothing has 
 """
 
 from commands.arguments import command_line
+from commands.trained import note_untrained
 from stages.compare.stage import table
 from stages.shared.formats.predictions import Summary
 from stages.shared.records.dataset import Dataset
@@ -25,3 +26,4 @@ def main() -> None:
     summaries = {name: Summary.load(name) for name in variant_names()}
     require_same(summaries, Dataset.load(), read("evaluate.split", Split))
     print(table(summaries))
+    note_untrained(summaries)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from stages.prepare.settings import MAX_LABEL
 from stages.shared.formats.pictures import (
@@ -16,6 +16,7 @@ from stages.shared.formats.pictures import (
     Greys,
     Size,
     open_image,
+    orientation,
     padded,
     resize,
     rgb,
@@ -25,7 +26,6 @@ from stages.shared.formats.pictures import (
 from stages.shared.records.ignore_label import IGNORED
 
 LABELS_8_BIT = ("1", "L", "P")
-ORIENTATION = ExifTags.Base.Orientation
 # How many unnamed labels an error lists, and of how many nobody has drawn them.
 MOST_LISTED, SMOOTHED = 8, 100
 
@@ -169,7 +169,7 @@ def _turned(image: Image.Image, mask: Image.Image) -> tuple[Image.Image, Image.I
     if not fitting:
         return ways[0]
     first, second, doubt = fitting[0]
-    alike = image.getexif().get(ORIENTATION, 1) == mask.getexif().get(ORIENTATION, 1)
+    alike = orientation(image) == orientation(mask)
     if not doubt and not alike and image.size == turned.size and mask.size == turned_mask.size:
         doubt = "either"
     return first, second, doubt

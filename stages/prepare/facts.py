@@ -18,7 +18,7 @@ FAR_ASPECT = 2.0
 DOUBTS = {
     "unturned": "EXIF turns the picture, but its mask fits it unturned: it is taken unturned",
     "either": "EXIF turns a picture and not its mask or outlines, or the other way round, and they "
-    "fit either way",
+    "fit either way: where they do not lie on each other, remove the orientation from the file",
     "stale": "EXIF turns the mask, but it fits its picture unturned: it is taken unturned",
     "jpeg": "the mask is a JPEG, whose compression changes labels: save masks as PNG",
 }

@@ -1,5 +1,6 @@
 """What all commands have in common, and the shortest of them."""
 
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -32,6 +33,16 @@ def test_results_are_the_table_that_compare_prints(built_project: Project):
     iou = [float(row.split()[1]) for row in rows]
     assert iou == sorted(iou, reverse=True)
     assert printed in built_project.output.read_text().encode().decode("unicode_escape")
+
+
+def test_results_of_a_variant_whose_training_was_stopped_are_told_to_be_old(project: Project):
+    """DVC removes a model before it is trained again."""
+    shutil.rmtree(project.folder / "models/fcn16s")
+    note = "models/ has no fcn16s, so its results are of an earlier training; `dvc repro` trains it"
+    assert note in project.command("results").stdout
+    assert note in project.command("report").stdout
+    done = project.command("predict", "--out", "out", "dvc.yaml", check=False)
+    assert note in done.stdout
 
 
 def test_results_of_different_splits_are_not_one_table(project: Project):

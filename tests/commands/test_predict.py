@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from commands.predict import command, inputs, masks, segmenter
+from commands.predict import command, inputs, masks
 from commands.predict.command import doubts
 from commands.predict.inputs import Loaded, PictureTask
 from commands.predict.pieces import BlendedTiles, ExactTiles, tiles, window
 from commands.predict.reach import reach
 from commands.predict.segmenter import Segmenter, Views, class_map, together, way_through
+from commands.trained import trained_variants
 from stages.prepare.sources import demo
 from stages.shared.networks import backbones, heads
 from stages.shared.networks.families.preprocessing import COARSEST_STRIDE
@@ -286,7 +287,7 @@ def test_an_unknown_variant_is_named_with_those_there_are(segment):
         UserError, match=r"'fcn4s' is not a trained variant; models/ has fcn16s, fcn3"
     ):
         segment("fcn4s")
-    assert segmenter.trained_variants() == ["fcn16s", "fcn32s", "fcn8s", "fcn8s-finetuned"]
+    assert trained_variants() == ["fcn16s", "fcn32s", "fcn8s", "fcn8s-finetuned"]
 
 
 @pytest.fixture(scope="module")

@@ -472,8 +472,8 @@ def test_annotations_of_the_unturned_picture_are_for_it(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("orientation", "shapes", "doubts"),
-    [(1, True, ()), (3, True, ("either",)), (3, False, ())],
-    ids=["not turned", "turned", "turned, without shapes"],
+    [(1, True, ()), (0, True, ()), (3, True, ("either",)), (3, False, ())],
+    ids=["not turned", "no orientation of EXIF's", "turned", "turned, without shapes"],
 )
 def test_annotations_that_fit_a_turned_picture_either_way_are_doubtful(
     orientation: int, shapes: bool, doubts: tuple[str, ...], tmp_path: Path

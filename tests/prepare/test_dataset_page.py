@@ -144,14 +144,15 @@ def test_warnings_name_the_files(root: Path, monkeypatch, capsys):
 def test_a_picture_that_exif_turns_and_its_mask_not_is_named(root: Path, monkeypatch):
     """Of 40 x 60; its mask fits it turned, unturned, or either way, or is turned by EXIF too."""
     image, mask = picture(30, (40, 60))
-    sideways, half = Image.Exif(), Image.Exif()
-    sideways[ORIENTATION], half[ORIENTATION] = 6, 3
+    sideways, half, unknown = Image.Exif(), Image.Exif(), Image.Exif()
+    sideways[ORIENTATION], half[ORIENTATION], unknown[ORIENTATION] = 6, 3, 0
     for name, exif, labels, options in (
         ("fits", sideways, np.rot90(mask), {}),
         ("stored", sideways, mask, {}),
         ("half", half, mask, {}),
         ("both", half, mask, {"exif": half}),
         ("copied", None, mask, {"exif": sideways}),
+        ("unknown", unknown, mask, {}),
     ):
         Image.fromarray(image).save(root / f"images/train/{name}.png", exif=exif)
         labels = np.ascontiguousarray(labels)
@@ -162,7 +163,7 @@ def test_a_picture_that_exif_turns_and_its_mask_not_is_named(root: Path, monkeyp
     ] == ["train: images/train/stored.png"]
     either = (
         "EXIF turns a picture and not its mask or outlines, or the other way round, and they fit "
-        "either way (1)"
+        "either way: where they do not lie on each other, remove the orientation from the file (1)"
     )
     assert found[either] == ["train: images/train/half.png"]
     stale = "EXIF turns the mask, but it fits its picture unturned: it is taken unturned (1)"

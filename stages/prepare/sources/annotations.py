@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from stages.prepare.decoding import ORIENTATION, Decoded, Example, Labels
+from stages.prepare.decoding import Decoded, Example, Labels
 from stages.prepare.settings import MAX_CLASSES, AnnotationsSource
 from stages.prepare.sources import folder
 from stages.prepare.sources.files.lists import lists
@@ -20,7 +20,15 @@ from stages.prepare.sources.files.splits import splits
 from stages.prepare.sources.shapes import coco, labelme, yolo
 from stages.prepare.sources.shapes.annotation import Annotated, Drawing
 from stages.prepare.sources.shapes.painting import Shape, paint
-from stages.shared.formats.pictures import BadPictureError, Greys, Size, open_image, rgb, upright
+from stages.shared.formats.pictures import (
+    BadPictureError,
+    Greys,
+    Size,
+    open_image,
+    orientation,
+    rgb,
+    upright,
+)
 from stages.shared.runtime.console import listed
 from stages.shared.runtime.errors import UserError
 
@@ -201,7 +209,7 @@ def painted(
     opened = open_image(content, "picture")
     image = upright(opened, "picture")
     wanted = size and size[::-1]
-    turned = opened.getexif().get(ORIENTATION, 1) != 1
+    turned = orientation(opened) != 1
     unturned = wanted == opened.size != image.size
     if unturned:
         image = opened

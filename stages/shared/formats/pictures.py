@@ -7,7 +7,7 @@ the processor and a pool of threads uses all cores.
 import io
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 LABELS_16_BIT = ("I;16", "I;16L", "I;16B", "I")
 # Grey values beyond 8 bits and floats, which Pillow would cut off at 255.
@@ -106,6 +106,13 @@ def upright(image: Image.Image, what: str) -> Image.Image:
     except Exception as error:
         # As its readers, Pillow's reader of EXIF can raise any exception.
         raise BadPictureError(f"the EXIF data of the {what} is damaged: {error}") from None
+
+
+def orientation(image: Image.Image) -> int:
+    """How EXIF has an opened picture turned or mirrored, 2 to 8; 1 for not at all, as also for a
+    value that EXIF does not know (cameras write 0)."""
+    value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return value if value in range(2, 9) else 1
 
 
 def scaled_size(size: Size, wanted: Size, mode: str, scale: float | None = None) -> Size:
