@@ -246,8 +246,8 @@ def figure(runs: Iterable[Run]) -> Figure:
         mean = float(np.mean(ious))
         apart = [[mean - min(ious)], [max(ious) - mean]]
         seconds = min(run.seconds for run in group)
-        look = {"fmt": marker, "c": colours(number % colours.N), "capsize": 3}
-        axis.errorbar([seconds], [mean], apart, label=f"{of}: {name}", **look)
+        colour, label = colours(number % colours.N), f"{of}: {name}"
+        axis.errorbar([seconds], [mean], apart, fmt=marker, c=colour, label=label, capsize=3)
     axis.set(xlabel="seconds", ylabel="mean IoU on the test split", xlim=(0, None), ylim=(0, 1))
     axis.grid(alpha=0.3)
     axis.legend(loc="lower right", frameon=False)
