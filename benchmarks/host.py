@@ -314,7 +314,7 @@ def forecast(found: dict[str, Any]) -> str:
         f"{TEST:,} to test, on a machine of {CORES} cores. `prepare` is taken to grow with the "
         f"cores, as it runs on all of them, and nothing else. {found['starting']:.0f} s of the "
         "pipeline are those in which its processes start, compile and store the network here; "
-        "compiling for an accelerator takes longer.\n"
+        "compiling for an accelerator takes longer. Of the notebook's way none are counted.\n"
     )
 
 
