@@ -94,6 +94,11 @@ class Averaged(keras.callbacks.SwapEMAWeights):
         super().__init__(swap_on_epoch=True)
         self._ema_weights_in_model = resumed
 
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Put the average there, after the last epoch as after all others: Keras then has both
+        share one array, which JAX frees in the validation that follows."""
+        super().on_epoch_end(-1, logs)
+
 
 def schedule(settings: Train, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """The learning rate over all `steps` of a training."""

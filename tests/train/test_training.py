@@ -1,6 +1,7 @@
 """Schedules, optimisers, class weights, early stopping, several devices."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -149,12 +150,13 @@ def train(
     augment: RandomAugmentation | None = None,
     memory: Memory = NO_MEMORY,
     part: Sampled | None = None,
+    last: Last | None = None,
 ) -> list[dict]:
     batches = Batches(pictures or Pixels(8), wanted.batch_size, seed=0)
     validation = Batches(Pixels(12), wanted.batch_size)
     progress = Progress(folder / "state.npz", wanted.epochs, wanted.patience)
     loss = loss or PixelLoss(2)
-    options = {"augment": augment, "memory": memory, "sampled": part, "callbacks": [Last()]}
+    options = {"augment": augment, "memory": memory, "sampled": part, "callbacks": [last or Last()]}
     fit(model, loss, batches, validation, wanted, "x", progress, **options)
     (folder / "state.npz").unlink()
     return progress.rows
@@ -225,34 +227,43 @@ class Steps(Last):
         self.weights.append(self.model.network.get_weights())
 
 
-def stepwise(folder: Path, **changes) -> tuple[keras.Model, Steps, Progress]:
-    """A training of three epochs of four steps."""
-    wanted, model, steps = settings(**changes), classifier(), Steps()
-    splits = Batches(Pixels(8), 2, seed=0), Batches(Pixels(12), 2)
-    progress = Progress(folder / "state.npz", wanted.epochs)
-    fit(model, PixelLoss(2), *splits, wanted, "x", progress, callbacks=[steps])
-    (folder / "state.npz").unlink()
-    return model, steps, progress
-
-
 @pytest.mark.parametrize("kind", ["adamw", "sgd"])
 def test_the_average_of_the_weights_is_what_is_validated_and_kept(kind: str, tmp_path: Path):
-    _, plain, _ = stepwise(tmp_path, optimizer=kind)
-    model, steps, progress = stepwise(tmp_path, optimizer=kind, ema_momentum=0.8)
+    plain, steps, model = Steps(), Steps(), classifier()
+    train(classifier(), tmp_path, settings(optimizer=kind), last=plain)
+    rows = train(model, tmp_path, settings(optimizer=kind, ema_momentum=0.8), last=steps)
     # A step goes on from the weights themselves, not from their average.
     np.testing.assert_allclose(flat(steps.weights), flat(plain.weights), rtol=1e-4)
     averages = [flat(steps.weights[:1])[0]]
     for weights in flat(steps.weights[1:]):
         averages.append(0.8 * averages[-1] + 0.2 * weights)
     np.testing.assert_allclose(flat([model.last])[0], averages[-1], rtol=1e-5)
-    kept = flat([model.get_weights()])[0]
-    np.testing.assert_allclose(kept, averages[4 * progress.best_epoch - 1], rtol=1e-5)
+    kept, best = flat([model.get_weights()])[0], np.argmax([row["val_mean_iou"] for row in rows])
+    np.testing.assert_allclose(kept, averages[4 * best - 1], rtol=1e-5)
     # Of the two classes one is black, whose logits are the biases, and one is of ones.
     for epoch in (1, 2, 3):
         kernel, bias = averages[4 * epoch - 1][:6].reshape(3, 2), averages[4 * epoch - 1][6:]
         black, white = bias, bias + kernel.sum(0)
         losses = np.log(np.exp(black).sum()) - black[0], np.log(np.exp(white).sum()) - white[1]
-        assert progress.rows[epoch]["val_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+        assert rows[epoch]["val_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_under_jax_the_average_is_that_under_tensorflow(tmp_path: Path):
+    program = """if True:
+        import sys
+        from pathlib import Path
+        from tests.train.test_training import classifier, settings, train
+        model = classifier()
+        train(model, Path(sys.argv[1]), settings(ema_momentum=0.8))
+        print(*model.last[0].ravel(), *model.last[1])
+    """
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True)
+    model = classifier()
+    train(model, tmp_path, settings(ema_momentum=0.8))
+    found = np.array(done.stdout.split()[-8:], np.float32)
+    np.testing.assert_allclose(found, flat([model.last])[0], rtol=1e-3)
 
 
 def flat(steps: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
