@@ -7,6 +7,7 @@ decodes and resizes its pictures anew.
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ from stages.shared.networks import backbones, heads, precision
 from stages.shared.records.dataset import Dataset
 from stages.shared.runtime import start
 from stages.shared.runtime.paths import MODELS_DIR
+from stages.shared.runtime.tfdata import untuned
 from stages.shared.settings.reading import read
 from stages.shared.settings.section import Name, Precision
 from stages.train.settings import Train, Variant
@@ -36,7 +38,9 @@ def batches(
 
     columns = tuple(map(list, zip(*files, strict=True)))
     stream = tf.data.Dataset.from_tensor_slices(columns).repeat().take(pictures)
-    return stream.map(decoded, tf.data.AUTOTUNE).batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    # Of a fit of one epoch, waiting for the thread that tunes would be a large part.
+    decoded_ones = stream.map(decoded, os.cpu_count()).batch(batch_size).prefetch(2)
+    return decoded_ones.with_options(untuned())
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from stages.shared.networks.devices import Memory
 from stages.shared.runtime.errors import UserError
 from stages.train import distribution
 from stages.train.batches import Batches, array_bytes, held, read_errors
+from stages.train.feed import feed
 from stages.train.losses import PixelLoss
 from stages.train.metrics import MeanIoU, PixelAccuracy
 from stages.train.optimizers import Averaged, optimizer
@@ -84,7 +85,7 @@ def fit(
         if done:
             print(f"{name}: continuing after epoch {done} of {settings.epochs}")
         model.fit(
-            batches.stream(done + 1),
+            feed(batches.stream(done + 1)),
             steps_per_epoch=len(batches),
             initial_epoch=done,
             epochs=done if progress.ended else settings.epochs,
@@ -118,6 +119,6 @@ def fit(
 
 def measured(model: Supplied, validation: Batches) -> dict[str, float]:
     """Loss and metrics of the validation split, under names that begin with `val_`."""
-    stream, steps = validation.stream(epochs=1), len(validation)
-    measures = model.evaluate(stream, steps=steps, return_dict=True, verbose=0)
+    batches, steps = feed(validation.stream(epochs=1)), len(validation)
+    measures = model.evaluate(batches, steps=steps, return_dict=True, verbose=0)
     return {f"val_{name}": value for name, value in measures.items()}

@@ -143,7 +143,9 @@ def test_only_modules_that_write_its_formats_read_its_data_sets_or_compute_impor
         "stages/prepare/sources/tfds.py",
         "stages/shared/networks/backend.py",
         "stages/shared/networks/compiled.py",
+        "stages/shared/runtime/tfdata.py",
         "stages/train/distribution.py",
+        "stages/train/feed.py",
     }
 
 

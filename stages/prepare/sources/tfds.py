@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from stages.prepare.decoding import Example, Labels, decode_pair
 from stages.prepare.settings import TfdsSource, told
 from stages.shared.runtime.errors import UserError
+from stages.shared.runtime.tfdata import untuned
 from stages.shared.settings.section import SPLITS
 
 if TYPE_CHECKING:
@@ -95,7 +96,9 @@ def _examples(
         records = builder.as_dataset(
             split=expression,
             decoders={f: tfds.decode.SkipDecoding() for f in (settings.image, settings.mask)},
-            read_config=tfds.ReadConfig(add_tfds_id=True, interleave_cycle_length=1),
+            read_config=tfds.ReadConfig(
+                options=untuned(), add_tfds_id=True, interleave_cycle_length=1
+            ),
         )
     except (ValueError, AssertionError) as error:
         raise UserError(f"{told(settings, split)}: {str(error).splitlines()[0]}") from None
