@@ -44,6 +44,7 @@ def main() -> None:
     if options.backend:
         print(json.dumps(rates(options, options.backend), indent=2))
         return
+    options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         results = measure(options, Path(folder))
     (options.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")

@@ -73,6 +73,7 @@ def main() -> None:
         "--go-on", action="store_true", help="keep what is still true of peers.json"
     )
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     dataset, machine, runs = Dataset.load(), device(), list[Run]()
     if dataset.tiling:

@@ -87,8 +87,8 @@ class Batches:
     """Batches of a reader; with a seed, in a new order each epoch.
 
     A batch is what `Supplied` takes: `inputs` and `masks`, read by threads ahead of the step, or,
-    of a resident split, `indices`. Keras reads them from one iterator for all epochs: it waits
-    whenever it drops one, with few batches for as long as an epoch takes.
+    of a resident split, `indices`. Keras reads them from one iterator for all epochs, so that the
+    threads read ahead into the next.
 
     Where several processes or GPUs train together, each takes its share of every batch. A batch is
     then filled up with pictures of which every pixel is ignored, so that the shares are equal, for
