@@ -391,6 +391,7 @@ def test_without_vega_it_says_so_and_the_gallery_works(copied: Project, open_fil
 def test_of_a_large_split_it_shows_a_part_and_says_which(copied: Project, monkeypatch, open_file):
     monkeypatch.chdir(copied.folder)
     monkeypatch.setattr(report, "MOST_PICTURES", 4)
+    monkeypatch.setattr("sys.argv", ["report"])
     report.main()
     folder = copied.folder / "reports"
     page = open_file(folder / "index.html", within=folder)
