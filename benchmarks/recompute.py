@@ -39,8 +39,8 @@ def batches(
     columns = tuple(map(list, zip(*files, strict=True)))
     stream = tf.data.Dataset.from_tensor_slices(columns).repeat().take(pictures)
     # Of a fit of one epoch, waiting for the thread that tunes would be a large part.
-    decoded_ones = stream.map(decoded, os.cpu_count()).batch(batch_size).prefetch(2)
-    return decoded_ones.with_options(untuned())
+    pairs = stream.map(decoded, os.cpu_count()).batch(batch_size).prefetch(2)
+    return pairs.with_options(untuned())
 
 
 def main() -> None:
