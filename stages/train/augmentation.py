@@ -49,9 +49,8 @@ class RandomAugmentation(layers.Layer):
 
     def call(self, pictures: KerasTensor, masks: KerasTensor) -> tuple[KerasTensor, KerasTensor]:
         settings = self.settings
-        pictures = ops.cast(pictures, "float32")
         if settings.rotation:
-            pictures, masks = self._rotated(pictures, masks)
+            pictures, masks = self._rotated(ops.cast(pictures, "float32"), masks)
         if settings.flip or settings.vertical_flip or settings.scale or settings.crop:
             batch, height, width, channels = ops.shape(pictures)
             high, wide = settings.crop or (height, width)
@@ -62,6 +61,7 @@ class RandomAugmentation(layers.Layer):
             pictures = ops.transpose(ops.reshape(x, (batch, wide, high, channels)), (0, 2, 1, 3))
             masks = ops.transpose(taken(masks, nearest(rows)), (0, 2, 1))
             masks = ops.transpose(taken(masks, nearest(columns)), (0, 2, 1))
+        pictures = ops.cast(pictures, "float32")
         return self._recoloured(pictures) if settings.colour else pictures, masks
 
     def _rotated(
