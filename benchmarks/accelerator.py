@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help="where the scratch folder goes")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks")
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {"rates": {}}
     for network in options.networks:
         found["rates"][network] = rates(network, options.pictures, options.precision)

@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of each training; default: what make new sets")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks")
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder) / "project", options.pictures, options.epochs)
     # Asked last: a backend that has a GPU keeps it.
