@@ -32,15 +32,15 @@ NETWORKS = ("vgg19", "convnext_tiny", "efficientnet_lite0")
 PICTURES = {"train": 3128, "validation": 552, "test": 3669}
 # The notebook's heads, and those on real features.
 NOTEBOOKS, OWN = ("fcn32s", "fcn16s", "fcn8s"), ("mlp",)
-# Trained once more.
-REPEATED = ("fcn8s", "mlp")
+# Whose rates are measured, and which are trained once more.
+MEASURED = ("fcn8s", "mlp")
 
 
 def main() -> None:
     """Read the command line, measure, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--networks", nargs="*", default=NETWORKS)
-    parser.add_argument("--pictures", type=int, default=1024, help="of the rates")
+    parser.add_argument("--pictures", type=int, default=4096, help="of the rates")
     parser.add_argument("--share", type=float, default=1.0, help="of Oxford-IIIT Pet; 0: no run")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--scratch", type=Path, help="where the scratch folder goes")
@@ -63,6 +63,7 @@ def rates(network: str, pictures: int, precision: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.rates", "--train-network"]
     command += [f"--network={network}", f"--pictures={pictures}", f"--precision={precision}"]
     command.append(f"--features-batch-size={params()['features']['batch_size']}")
+    command += ["--heads", *MEASURED]
     return json.loads(subprocess.check_output(command, cwd=ROOT))
 
 
@@ -75,7 +76,7 @@ def run(folder: Path, share: float, precision: str) -> Iterator[dict[str, Any]]:
     for command in stages():
         found["seconds"]["@".join(command)] = workspace.stage(*command).seconds
         yield found
-    for name in REPEATED:
+    for name in MEASURED:
         before = contents(folder / "models" / name)
         workspace.stage("train", name)
         found["repeated"][name] = contents(folder / "models" / name) == before

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,14 +23,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from stages.features.encoding import Encoded, encoder
-from stages.features.shard import Moments
-from stages.shared.formats.features import tap_bytes
+from stages.features.encoding import ShardWriter, encoder
+from stages.features.shard import ComputedShard, Moments, write_shard
+from stages.shared.formats.features import file_name, tap_bytes
 from stages.shared.networks import backbones, devices, heads, precision
-from stages.shared.networks.compiled import in_turn
 from stages.shared.networks.families.table import NETWORKS
 from stages.shared.networks.heads import HeadConfig
 from stages.shared.networks.stored import on_stored
+from stages.shared.records.shards import Batch
 from stages.shared.results import cost
 from stages.shared.runtime import start
 from stages.shared.settings.section import DEFAULT_MEMORY
@@ -105,18 +106,20 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     flop = cost.flop(backbone, {"pictures": (*size, 3)})
     peak = matrix_flops(keras.dtype_policies.get(policy).compute_dtype)
     together = options.features_batch_size or options.batch_size
-    taps, seconds = run_backbone(backbone, pictures, together)
+    stored, moments, seconds = run_backbone(backbone, pictures, masks, together)
     found = {
         "backend": keras.backend.backend(),
         "device": device(),
         "precision": policy,
         "gflop_a_picture": flop / 1e9,
-        "feature_bytes_a_picture": tap_bytes(tap.values.shape[1:] for tap in taps.values()),
+        "feature_bytes_a_picture": tap_bytes(stored[tap].shape[1:] for tap in moments),
         "matrix_tflops": peak / 1e12,
         "features_pictures_a_second": options.pictures / seconds,
         "features_share_of_matrix_peak": flop * options.pictures / seconds / peak,
         "validation_pictures_for_each": options.validation,
-        "heads": {name: train_head(name, taps, masks, options) for name in options.heads},
+        "heads": {
+            name: train_head(name, stored, moments, masks, options) for name in options.heads
+        },
     }
     if options.train_network:
         rate = train_network(backbone, pictures, masks, options)
@@ -138,39 +141,57 @@ def matrix_flops(dtype: str) -> float:
 
 
 def run_backbone(
-    backbone: keras.Model, pictures: np.ndarray, batch_size: int
-) -> tuple[dict[str, Encoded], float]:
-    """The encoded taps of all pictures, and the seconds it took once compiled, copies included."""
+    backbone: keras.Model, pictures: np.ndarray, masks: np.ndarray, batch_size: int
+) -> tuple[dict[str, np.ndarray], dict[str, Moments], float]:
+    """Shards of activations made as the stage makes them, a shard a thread: what is stored, the
+    taps' moments, and the seconds it took, copies and files included, once all is compiled and the
+    memory for the copies is taken."""
     encode = encoder(backbone, batch_size)
-    starts = range(0, len(pictures), batch_size)
-    batches = [(start, pictures[start : start + batch_size]) for start in starts]
-    encode(batches[0][1]).arrays()
-    began = time.perf_counter()
-    found = [answer.arrays() for _, answer in in_turn(encode, batches)]
-    seconds = time.perf_counter() - began
-    taps = {
-        tap: Encoded(*map(np.concatenate, zip(*(batch[tap] for batch in found), strict=True)))
-        for tap in found[0]
-    }
-    return taps, seconds
+    shards = devices.threads()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(shards) as pool:
+
+        def shard(number: int, chosen: np.ndarray) -> ComputedShard:
+            starts = range(0, len(chosen), batch_size)
+            parts = (chosen[start : start + batch_size] for start in starts)
+            batches = (Batch([""] * len(part), pictures[part], masks[part]) for part in parts)
+            writer = ShardWriter(Path(folder), "train", number, len(chosen))
+            return write_shard(encode, "train", batches, "", [*backbone.output], writer, int)
+
+        def all_shards() -> tuple[list[ComputedShard], float]:
+            began = time.perf_counter()
+            chosen = np.array_split(np.arange(len(pictures)), shards)
+            return list(pool.map(shard, range(shards), chosen)), time.perf_counter() - began
+
+        all_shards()
+        made, seconds = all_shards()
+        moments = {tap: sum((of.moments[tap] for of in made), Moments()) for tap in backbone.output}
+        names = [content for tap in backbone.output for content in (tap, f"{tap}_scale")]
+        stored = {
+            name: np.concatenate(
+                [np.load(Path(folder) / file_name("train", n, name)) for n in range(shards)]
+            )
+            for name in names
+        }
+    return stored, moments, seconds
 
 
 def train_head(
-    name: str, taps: dict[str, Encoded], masks: np.ndarray, options: argparse.Namespace
+    name: str,
+    stored: dict[str, np.ndarray],
+    moments: dict[str, Moments],
+    masks: np.ndarray,
+    options: argparse.Namespace,
 ) -> dict[str, float]:
     """Train a head on all pictures; its time and its losses."""
-    taps = {tap: taps[tap] for tap in backbones.from_coarse(taps, HEADS[name].stride)}
-    moments = {tap: Moments.of(parts) for tap, parts in taps.items()}
+    taps = backbones.from_coarse(moments, HEADS[name].stride)
     statistics = {
         tap: Statistics(np.array(of.mean, "float32"), np.array(of.deviation, "float32"))
-        for tap, of in moments.items()
+        for tap, of in ((tap, moments[tap]) for tap in taps)
     }
-    channels = {tap: parts.values.shape[-1] for tap, parts in taps.items()}
+    channels = {tap: stored[tap].shape[-1] for tap in taps}
     config = head_config(name, channels, options.image_size, options.network)
     head = standardised.head(config, statistics, 0.0, masks.shape[1:])
-    inputs: dict[str, np.ndarray] = {}
-    for tap, parts in taps.items():
-        inputs |= {tap: parts.values, f"{tap}_scale": parts.scale}
+    inputs = {content: stored[content] for tap in taps for content in (tap, f"{tap}_scale")}
     reader = Held(inputs, masks)
     validation = Held(*reader.take(np.arange(round(options.validation * len(masks)))))
     scores = on_stored(heads.scores(head))

@@ -20,6 +20,8 @@ Batch = dict[str, Any]
 TAKEN_AT_ONCE = 256
 # The most that read batches ahead of the step; each holds two at a time.
 THREADS = 4
+# Batches whose steps are one computation, where that is possible.
+AT_ONCE = 16
 
 
 class Reader(Protocol):
@@ -104,6 +106,7 @@ class Batches:
 
     Attributes:
         resident_from: index of the split's first picture among the resident ones; None: it is read.
+        at_once: batches that `stream` puts together, of a resident split.
         filling: index of the picture there of which every pixel is ignored.
         failure: what the reader raised.
     """
@@ -113,6 +116,7 @@ class Batches:
     ) -> None:
         self.resident_from: int | None = None
         self.filling = 0
+        self.at_once = 1
         # Asked here, for a thread that reads does not know of several devices.
         self.compiled, self.shares = distribution.compiles(), distribution.shares()
         self.failure: Exception | None = None
@@ -123,9 +127,21 @@ class Batches:
         """Number of batches in an epoch."""
         return math.ceil(self.pictures / self.batch_size)
 
+    @property
+    def steps(self) -> int:
+        """Number of what `stream` has for an epoch."""
+        return math.ceil(len(self) / self.at_once)
+
     def stream(self, epoch: int = 1, epochs: int | None = None) -> Iterator[tuple[Batch]]:
         """The batches of this epoch, then of the next, and so on; None: without an end."""
         numbers = count(epoch) if epochs is None else range(epoch, epoch + epochs)
+        if self.at_once > 1:
+            some = (
+                self.epoch(number)[start : start + self.at_once]
+                for number in numbers
+                for start in range(0, len(self), self.at_once)
+            )
+            return (self.together(parts) for parts in some)
         chosen = (part for number in numbers for part in self.epoch(number))
         if self.resident_from is not None:
             # Keras knows no other iterators than generators.
@@ -164,6 +180,13 @@ class Batches:
             assert isinstance(inputs, np.ndarray), "heads are trained by one process"
             inputs, masks = share(inputs), share(masks)
         return ({"inputs": inputs, "masks": masks},)
+
+    def together(self, chosen: Sequence[np.ndarray]) -> tuple[Batch]:
+        """Several batches of a resident split: `indices`, (at_once, batch), of which the first
+        `batches` rows are meant."""
+        rows = np.stack([self.read(part)[0]["indices"] for part in chosen])
+        indices = filled(rows, self.at_once - len(rows), self.filling)
+        return ({"indices": indices, "batches": np.int32(len(rows))},)
 
     def _missing(self, pictures: int) -> int:
         """How many a batch of so many pictures is filled up with."""

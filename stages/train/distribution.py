@@ -99,6 +99,12 @@ def looks_ahead() -> bool:
     return keras.backend.backend() != "tensorflow" or replicas() > 1
 
 
+def loops() -> bool:
+    """Whether several batches' steps are one computation: with JAX, on one GPU. On a processor XLA
+    computes a loop on one core."""
+    return keras.backend.backend() == "jax" and len(devices.gpus()) == 1 and processes() == 1
+
+
 def replica() -> Any:
     """Which of them this is, from 0; inside a step."""
     if replicas() == 1:

@@ -8,12 +8,13 @@ import keras
 from stages.shared.networks.devices import Memory
 from stages.shared.runtime.errors import UserError
 from stages.train import distribution
-from stages.train.batches import Batches, array_bytes, held, read_errors
+from stages.train.batches import AT_ONCE, Batches, array_bytes, held, read_errors
 from stages.train.feed import feed
+from stages.train.loops import Looped
 from stages.train.losses import PixelLoss
 from stages.train.metrics import MeanIoU, PixelAccuracy
 from stages.train.optimizers import Averaged, optimizer
-from stages.train.progress import EpochLines, Progress
+from stages.train.progress import EndsWithoutNumbers, EpochLines, Progress
 from stages.train.sampling import Sampled
 from stages.train.settings import Train
 from stages.train.supplied import Augment, Resident, Supplied, resident_bytes
@@ -66,7 +67,12 @@ def fit(
         if resident is None and sum(sizes) <= memory.machine:
             for split in splits:
                 split.reader = held(split.reader)
-    model = Supplied(network, augment, resident, sampled)
+    kind = Supplied
+    if resident and distribution.loops():
+        kind = Looped
+        for split in splits:
+            split.at_once = AT_ONCE
+    model = kind(network, augment, resident, sampled)
     model.compile(
         optimizer=optimizer(settings, settings.epochs * len(batches), policy, shares),
         loss=loss,
@@ -76,8 +82,7 @@ def fit(
     progress.set_model(model)
     with read_errors(*splits):
         if distribution.looks_ahead():
-            # So that Keras takes no batch from a stream to see what it looks like.
-            model.test_on_batch(validation.read(validation.epoch(1)[0])[0])
+            model.build_for(validation.read(validation.epoch(1)[0]))
         if not progress.restore():
             progress.start(measured(model, validation))
         done = len(progress.rows) - 1
@@ -86,7 +91,7 @@ def fit(
             print(f"{name}: continuing after epoch {done} of {settings.epochs}")
         model.fit(
             feed(batches.stream(done + 1)),
-            steps_per_epoch=len(batches),
+            steps_per_epoch=batches.steps,
             initial_epoch=done,
             epochs=done if progress.ended else settings.epochs,
             # The stream has its own order.
@@ -99,9 +104,9 @@ def fit(
                     on_epoch_end=lambda _, logs: logs.update(measured(model, validation))
                 ),
                 *callbacks,
-                keras.callbacks.TerminateOnNaN(),
+                EndsWithoutNumbers(),
                 progress,
-                EpochLines(name, settings.epochs),
+                EpochLines(name, settings.epochs, len(batches), batches.at_once),
             ],
         )
     first, last = progress.rows[0]["val_loss"], progress.rows[-1]["loss"]
@@ -119,6 +124,6 @@ def fit(
 
 def measured(model: Supplied, validation: Batches) -> dict[str, float]:
     """Loss and metrics of the validation split, under names that begin with `val_`."""
-    batches, steps = feed(validation.stream(epochs=1)), len(validation)
-    measures = model.evaluate(batches, steps=steps, return_dict=True, verbose=0)
+    stream = feed(validation.stream(epochs=1))
+    measures = model.evaluate(stream, steps=validation.steps, return_dict=True, verbose=0)
     return {f"val_{name}": value for name, value in measures.items()}

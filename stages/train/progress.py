@@ -146,21 +146,35 @@ class Progress(keras.callbacks.Callback):
             stopping.stands(f"{len(self.rows) - 1} of {self.epochs} epochs are finished and kept")
 
 
+class EndsWithoutNumbers(keras.callbacks.TerminateOnNaN):
+    """Ends a training whose loss is not finite.
+
+    With JAX it looks while the next step is computed: Keras waits for each step, and a GPU then for
+    Python, unless all that it calls after a step is `async_safe`. With TensorFlow it always waits.
+    """
+
+    async_safe = True
+
+
 class EpochLines(keras.callbacks.Callback):
     """Shows a training: a bar for each epoch on a terminal, a line for each elsewhere.
 
     Args:
         name: of the variant.
         epochs: of the whole training.
+        batches: in an epoch.
+        at_once: batches in a step.
     """
 
-    def __init__(self, name: str, epochs: int) -> None:
+    async_safe = True
+
+    def __init__(self, name: str, epochs: int, batches: int, at_once: int = 1) -> None:
         super().__init__()
-        self.name, self.epochs = name, epochs
+        self.name, self.epochs, self.batches, self.at_once = name, epochs, batches, at_once
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Begin the bar."""
-        self.bar = console.bar(self.name, self.params["steps"], "batch")
+        self.bar = console.bar(self.name, self.batches, "batch")
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Begin the bar anew."""
@@ -168,8 +182,8 @@ class EpochLines(keras.callbacks.Callback):
         self.bar.reset()
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        """Count a batch."""
-        self.bar.update()
+        """Count the batches of a step."""
+        self.bar.update(min(self.at_once, self.batches - self.bar.n))
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Show the epoch's measures."""

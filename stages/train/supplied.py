@@ -111,11 +111,13 @@ class Supplied(keras.Model):
         """The metrics, likewise."""
         return super().compute_metrics(x, y_pred["masks"], y_pred["logits"])
 
+    def build_for(self, batch: Any) -> None:
+        """Have Keras build what it builds for the shapes of a batch, for which it takes one from
+        the stream, and does not use it. Its public `test_on_batch` compiles a step as well."""
+        self._symbolic_build(data_batch=batch)
+
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
-        """On several devices Keras takes batches from the stream to see what one looks like, and
-        does not use them; `fit` shows it one."""
-        if data_batch is not None:
-            super()._maybe_symbolic_build(data_batch=data_batch)
+        """With TensorFlow on several devices Keras takes one even if all is built."""
 
     @property
     def state(self) -> list[keras.Variable]:

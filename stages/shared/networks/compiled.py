@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
@@ -110,25 +111,25 @@ def by_tensorflow(model: keras.Model) -> Callable[[Any], Any]:
 
 
 def by_jax(model: keras.Model) -> Callable[[Any], Any]:
-    """A model as a `jax.jit` of its weights and the inputs."""
+    """A model as a `jax.jit` of its weights and the inputs.
+
+    A GPU writes what it answers into the machine's memory itself, into a part that stays where it
+    is: an H200 at 48 GB/s, where a copy afterwards has 1.4.
+    """
     import jax
 
     weights = [
         [variable.value for variable in variables]
         for variables in (model.trainable_variables, model.non_trainable_variables)
     ]
+    where = None
+    if devices.gpus():
+        where = jax.numpy.zeros(()).sharding.with_memory_kind("pinned_host")
 
-    @jax.jit
     def function(weights: list[list[Any]], inputs: Any) -> Any:
         return model.stateless_call(*weights, inputs, training=False)[0]
 
-    def predict(inputs: Any) -> Any:
-        outputs = function(weights, inputs)
-        for output in jax.tree.leaves(outputs):
-            output.copy_to_host_async()
-        return outputs
-
-    return predict
+    return partial(jax.jit(function, out_shardings=where), weights)
 
 
 def by_torch(model: keras.Model) -> Callable[[Any], Any]:
