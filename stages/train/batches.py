@@ -136,12 +136,7 @@ class Batches:
         """The batches of this epoch, then of the next, and so on; None: without an end."""
         numbers = count(epoch) if epochs is None else range(epoch, epoch + epochs)
         if self.at_once > 1:
-            some = (
-                self.epoch(number)[start : start + self.at_once]
-                for number in numbers
-                for start in range(0, len(self), self.at_once)
-            )
-            return (self.together(parts) for parts in some)
+            return (some for number in numbers for some in self.together(self.epoch(number)))
         chosen = (part for number in numbers for part in self.epoch(number))
         if self.resident_from is not None:
             # Keras knows no other iterators than generators.
@@ -181,12 +176,14 @@ class Batches:
             inputs, masks = share(inputs), share(masks)
         return ({"inputs": inputs, "masks": masks},)
 
-    def together(self, chosen: Sequence[np.ndarray]) -> tuple[Batch]:
-        """Several batches of a resident split: `indices`, (at_once, batch), of which the first
-        `batches` rows are meant."""
-        rows = np.stack([self.read(part)[0]["indices"] for part in chosen])
-        indices = filled(rows, self.at_once - len(rows), self.filling)
-        return ({"indices": indices, "batches": np.int32(len(rows))},)
+    def together(self, chosen: Sequence[np.ndarray]) -> Iterator[tuple[Batch]]:
+        """The batches of a resident split, several in one: `indices`, (at_once, batch), of which
+        the first `batches` rows are meant."""
+        for start in range(0, len(chosen), self.at_once):
+            parts = chosen[start : start + self.at_once]
+            rows = np.stack([self.read(part)[0]["indices"] for part in parts])
+            indices = filled(rows, self.at_once - len(rows), self.filling)
+            yield ({"indices": indices, "batches": np.int32(len(rows))},)
 
     def _missing(self, pictures: int) -> int:
         """How many a batch of so many pictures is filled up with."""

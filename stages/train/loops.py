@@ -20,14 +20,14 @@ class Looped(Supplied):
 
     def train_step(self, state: Any, batches: Any) -> tuple[dict[str, Any], Any]:
         """The measures after the last batch, and the state."""
-        return in_turn(super().train_step, state, batches)
+        return looped(super().train_step, state, batches)
 
     def test_step(self, state: Any, batches: Any) -> tuple[dict[str, Any], Any]:
         """The measures after the last batch, and the state."""
-        return in_turn(super().test_step, state, batches)
+        return looped(super().test_step, state, batches)
 
 
-def in_turn(step: Step, state: Any, batches: Any) -> tuple[dict[str, Any], Any]:
+def looped(step: Step, state: Any, batches: Any) -> tuple[dict[str, Any], Any]:
     """What a step leads to that is taken for each of some batches.
 
     Args:

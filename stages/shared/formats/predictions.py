@@ -14,6 +14,7 @@ from stages.shared.manifest import Manifest
 from stages.shared.records import tfrecord
 from stages.shared.records.tfrecord import Entries
 from stages.shared.runtime.digests import digest
+from stages.shared.runtime.ordered_map import ordered_map
 from stages.shared.runtime.paths import EVALUATION_DIR
 
 SUMMARY_FILE = "summary.json"
@@ -80,7 +81,7 @@ class Summary(Manifest):
 
 def write(path: Path, masks: Iterable[np.ndarray]) -> str:
     """Write predicted masks, uint8 (height, width), in the split's order, as PNG; their digest."""
-    tfrecord.write(path, map(encode, masks))
+    tfrecord.write(path, ordered_map(encode, masks))
     return digest(path)
 
 
