@@ -19,6 +19,8 @@ ENVIRONMENT = {
     # longer than all the rest. Which kernels are the fastest is not measured anew either, which
     # would let a rerun round otherwise.
     "JAX_COMPILATION_CACHE_DIR": str(Path(".dvc/tmp/xla").absolute()),
+    # The small as well: building and loading a network takes a hundred of them, a second or two.
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_COMPILATION_CACHE_MAX_SIZE": str(2**31),
 }
 # What the libraries log below the level of an error.
