@@ -155,7 +155,9 @@ def run_backbone(
             parts = (chosen[start : start + batch_size] for start in starts)
             batches = (Batch([""] * len(part), pictures[part], masks[part]) for part in parts)
             writer = ShardWriter(Path(folder), "train", number, len(chosen))
-            return write_shard(encode, "train", batches, "", [*backbone.output], writer, int)
+            return write_shard(
+                encode, "train", batches, "", [*backbone.output], writer, lambda _: None
+            )
 
         def all_shards() -> tuple[list[ComputedShard], float]:
             began = time.perf_counter()
