@@ -23,12 +23,11 @@ import yaml
 from keras import ops
 
 from benchmarks import input as originals
-from benchmarks.rates import EpochTimes, device, head_config
+from benchmarks.rates import EpochTimes, activations, device, head_config
 from benchmarks.workspace import ROOT
 from stages.features.encoding import Encoded, ShardWriter
 from stages.features.shard import ComputedShard, write_shard
 from stages.prepare.settings import DemoSource
-from stages.shared.formats.features import FeatureReader, Features, FeatureShard, Tap
 from stages.shared.networks import backbones, heads
 from stages.shared.networks.compiled import Answer
 from stages.shared.networks.devices import Memory
@@ -105,7 +104,7 @@ def measure(pictures: int) -> dict[str, Any]:
             "pictures_a_second": {
                 "prepare": prepare(),
                 "features": computing,
-                "activations": read(activations(part, shapes, pictures, Path(folder))),
+                "activations": read(activations([part], [pictures], shapes, SIZE, Path(folder))),
                 "read": read(reader),
                 "augmented": augmented(reader),
                 "step": step(TRAIN, Path(folder)),
@@ -185,25 +184,6 @@ def features(
     writer = ShardWriter(folder, "train", 0, shard.pictures)
     part = write_shard(answer, "train", batches, "float32", list(shapes), writer, lambda _: None)
     return shard.pictures / (time.perf_counter() - began), part
-
-
-def activations(
-    part: ComputedShard, shapes: dict[str, tuple[int, int, int]], pictures: int, folder: Path
-) -> FeatureReader:
-    """A reader of the files of activations."""
-    taps = {tap: Tap(shape=shape, mean=[], deviation=[]) for tap, shape in shapes.items()}
-    described = Features(
-        records="",
-        backbone_weights="",
-        precision="float32",
-        image_size=SIZE,
-        classes=[],
-        parameters=0,
-        flop=0,
-        taps=taps,
-        shards={"train": [FeatureShard(number=0, pictures=pictures, files=part.files)]},
-    )
-    return FeatureReader(folder, described, "train", list(shapes))
 
 
 def read(reader: Reader) -> float:

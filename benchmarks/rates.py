@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -25,7 +25,7 @@ from keras import ops
 
 from stages.features.encoding import ShardWriter, encoder
 from stages.features.shard import ComputedShard, Moments, write_shard
-from stages.shared.formats.features import file_name, tap_bytes
+from stages.shared.formats.features import FeatureReader, Features, FeatureShard, Tap, tap_bytes
 from stages.shared.networks import backbones, devices, heads, precision
 from stages.shared.networks.families.table import NETWORKS
 from stages.shared.networks.heads import HeadConfig
@@ -36,7 +36,7 @@ from stages.shared.runtime import start
 from stages.shared.settings.section import DEFAULT_MEMORY
 from stages.train import standardised
 from stages.train.augmentation import RandomAugmentation
-from stages.train.batches import Batches, Held
+from stages.train.batches import Batches, Held, held
 from stages.train.fit import fit
 from stages.train.losses import PixelLoss
 from stages.train.progress import Progress
@@ -112,14 +112,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "device": device(),
         "precision": policy,
         "gflop_a_picture": flop / 1e9,
-        "feature_bytes_a_picture": tap_bytes(stored[tap].shape[1:] for tap in moments),
+        "feature_bytes_a_picture": tap_bytes(backbones.tap_shapes(backbone, size).values()),
         "matrix_tflops": peak / 1e12,
         "features_pictures_a_second": options.pictures / seconds,
         "features_share_of_matrix_peak": flop * options.pictures / seconds / peak,
         "validation_pictures_for_each": options.validation,
-        "heads": {
-            name: train_head(name, stored, moments, masks, options) for name in options.heads
-        },
+        "heads": {name: train_head(name, stored, moments, options) for name in options.heads},
     }
     if options.train_network:
         rate = train_network(backbone, pictures, masks, options)
@@ -142,63 +140,81 @@ def matrix_flops(dtype: str) -> float:
 
 def run_backbone(
     backbone: keras.Model, pictures: np.ndarray, masks: np.ndarray, batch_size: int
-) -> tuple[dict[str, np.ndarray], dict[str, Moments], float]:
-    """Shards of activations made as the stage makes them, a shard a thread: what is stored, the
+) -> tuple[Held, dict[str, Moments], float]:
+    """Shards of activations made as the stage makes them, a shard a thread: what they hold, the
     taps' moments, and the seconds it took, copies and files included, once all is compiled and the
     memory for the copies is taken."""
-    encode = encoder(backbone, batch_size)
-    shards = devices.threads()
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(shards) as pool:
+    size = masks.shape[1:]
+    encode, shapes = encoder(backbone, batch_size), backbones.tap_shapes(backbone, size)
+    shares = np.array_split(np.arange(len(pictures)), devices.threads())
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(len(shares)) as pool:
+        folder = Path(name)
 
-        def shard(number: int, chosen: np.ndarray) -> ComputedShard:
-            starts = range(0, len(chosen), batch_size)
-            parts = (chosen[start : start + batch_size] for start in starts)
+        def shard(number: int) -> ComputedShard:
+            starts = range(0, len(shares[number]), batch_size)
+            parts = (shares[number][start : start + batch_size] for start in starts)
             batches = (Batch([""] * len(part), pictures[part], masks[part]) for part in parts)
-            writer = ShardWriter(Path(folder), "train", number, len(chosen))
-            return write_shard(
-                encode, "train", batches, "", [*backbone.output], writer, lambda _: None
-            )
+            writer = ShardWriter(folder, "train", number, len(shares[number]))
+            return write_shard(encode, "train", batches, "", [*shapes], writer, lambda _: None)
 
         def all_shards() -> tuple[list[ComputedShard], float]:
             began = time.perf_counter()
-            chosen = np.array_split(np.arange(len(pictures)), shards)
-            return list(pool.map(shard, range(shards), chosen)), time.perf_counter() - began
+            return list(pool.map(shard, range(len(shares)))), time.perf_counter() - began
 
         all_shards()
         made, seconds = all_shards()
-        moments = {tap: sum((of.moments[tap] for of in made), Moments()) for tap in backbone.output}
-        names = [content for tap in backbone.output for content in (tap, f"{tap}_scale")]
-        stored = {
-            name: np.concatenate(
-                [np.load(Path(folder) / file_name("train", n, name)) for n in range(shards)]
-            )
-            for name in names
-        }
-    return stored, moments, seconds
+        moments = {tap: sum((of.moments[tap] for of in made), Moments()) for tap in shapes}
+        found = held(activations(made, [len(share) for share in shares], shapes, size, folder))
+    return found, moments, seconds
+
+
+def activations(
+    shards: Sequence[ComputedShard],
+    pictures: Sequence[int],
+    shapes: dict[str, tuple[int, int, int]],
+    size: tuple[int, int],
+    folder: Path,
+) -> FeatureReader:
+    """A reader of shards of so many pictures of a size each."""
+    features = Features(
+        records="",
+        backbone_weights="",
+        precision="float32",
+        image_size=size,
+        classes=[],
+        parameters=0,
+        flop=0,
+        taps={tap: Tap(shape=shape, mean=[], deviation=[]) for tap, shape in shapes.items()},
+        shards={
+            "train": [
+                FeatureShard(number=number, pictures=count, files=shard.files)
+                for number, (count, shard) in enumerate(zip(pictures, shards, strict=True))
+            ]
+        },
+    )
+    return FeatureReader(folder, features, "train", list(shapes))
 
 
 def train_head(
-    name: str,
-    stored: dict[str, np.ndarray],
-    moments: dict[str, Moments],
-    masks: np.ndarray,
-    options: argparse.Namespace,
+    name: str, stored: Held, moments: dict[str, Moments], options: argparse.Namespace
 ) -> dict[str, float]:
     """Train a head on all pictures; its time and its losses."""
+    arrays, masks = stored.arrays
+    assert isinstance(arrays, dict)
     taps = backbones.from_coarse(moments, HEADS[name].stride)
     statistics = {
         tap: Statistics(np.array(of.mean, "float32"), np.array(of.deviation, "float32"))
         for tap, of in ((tap, moments[tap]) for tap in taps)
     }
-    channels = {tap: stored[tap].shape[-1] for tap in taps}
+    channels = {tap: arrays[tap].shape[-1] for tap in taps}
     config = head_config(name, channels, options.image_size, options.network)
     head = standardised.head(config, statistics, 0.0, masks.shape[1:])
-    inputs = {content: stored[content] for tap in taps for content in (tap, f"{tap}_scale")}
-    reader = Held(inputs, masks)
+    network = on_stored(head)
+    reader = Held({name: arrays[name] for name in network.input}, masks)
     validation = Held(*reader.take(np.arange(round(options.validation * len(masks)))))
     scores = on_stored(heads.scores(head))
     part = sampled(scores, config.stride, options.pixels, seed=0)
-    epochs, rows = fitted(on_stored(head), reader, validation, options, part)
+    epochs, rows = fitted(network, reader, validation, options, part)
     # A training pass and a validation pass; the first epoch compiles.
     return {
         "ms_a_picture_and_epoch": 1000 * min(epochs.seconds) / len(masks),

@@ -45,15 +45,10 @@ def looped(step: Step, state: Any, batches: Any) -> tuple[dict[str, Any], Any]:
         return ({"indices": indices[number]},)
 
     def body(number: Any, before: Any) -> Any:
-        return alike(step(before[1], batch(number)), before)
+        return step(before[1], batch(number))
 
     none = keras.tree.map_structure(
         lambda measure: jax.numpy.zeros(measure.shape, measure.dtype),
         jax.eval_shape(step, state, batch(0))[0],
     )
     return jax.lax.fori_loop(0, batches[0]["batches"], body, (none, state))
-
-
-def alike(after: Any, before: Any) -> Any:
-    """The same values, each of the type that it had before, as a loop wants it."""
-    return keras.tree.map_structure(lambda new, old: new.astype(old.dtype), after, before)

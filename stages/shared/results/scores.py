@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.shared.records.ignore_label import IGNORED
+
 
 class Scores(NamedTuple):
     """All from 0 to 1.
@@ -33,14 +35,13 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
     """Count pixels by true and predicted class.
 
     Args:
-        truth: integer, 0 to classes - 1, or `ignore_label.IGNORED` for one that does not count.
+        truth: integer, 0 to classes - 1, or `IGNORED` for a pixel that does not count.
         predicted: integer, of the same shape, 0 to classes - 1.
         classes: their number.
     """
-    # Those of pixels that do not count, the largest label, come after all others.
-    pairs = truth.astype(np.uint16) * np.uint16(classes) + predicted
-    counts = np.bincount(pairs.ravel(), minlength=classes * classes)[: classes * classes]
-    return counts.reshape(classes, classes)
+    counted = truth != IGNORED
+    pairs = truth[counted].astype(np.int64) * classes + predicted[counted]
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 def score(confusion: np.ndarray) -> Scores:
