@@ -269,6 +269,35 @@ def test_ctrl_c_that_python_can_only_drop_comes_again(where: str):
     assert stderr == "\nstopped; `dvc repro` starts this stage again\n"
 
 
+MAKING = """
+import signal
+from stages.shared.networks import backend
+from stages.shared.runtime import start, stopping
+
+backend.configure()
+import tensorflow as tf
+
+# From here on it is initialized.
+tf.constant(0.5)
+with start.in_plain_words(stopping.standing):
+    signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGINT))
+    for stop in range(100):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+            while True:
+                tf.constant(1.5)
+        except KeyboardInterrupt:
+            pass
+    print(stop)
+"""
+
+
+def test_ctrl_c_while_tensorflow_makes_a_tensor_is_no_segmentation_fault():
+    """Pressed 100 times; without what `stopping.FRAGILE` says, one of the first four was one."""
+    done = subprocess.run([sys.executable, "-c", MAKING], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "99\n"), done.stderr
+
+
 HANGING = """
 import atexit, ctypes, time
 from stages.shared.runtime import start, stopping

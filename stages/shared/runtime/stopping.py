@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 3
 # Time that a process takes to end once it has cleaned up.
 END_SECONDS = 3
-# Time until Ctrl-C is sent again after Python dropped its exception.
+# Time until Ctrl-C is sent again after it could not be acted on.
 AGAIN_SECONDS = 0.1
+# What TensorFlow's C++ calls when it makes a tensor of a Python number. An exception raised there
+# leaves it with a null pointer, and the process ends with a segmentation fault (`GetContextHandle`
+# in tensorflow/python/eager/pywrap_tensor.cc).
+FRAGILE = "tensorflow/python/eager/context.py", "_handle"
 # What the watching process runs. From its standard input it reads a byte for each signal that the
-# watched process gets, one when Python acts on it, one when the exception was dropped, one when
-# nothing is left but to end, and lines of text: what to say if the process has to be ended. No
-# signal has these bytes, nor has text in UTF-8.
-ACTED, DROPPED, ENDING = b"\xfd", b"\xfe", b"\xff"
+# watched process gets, one when Python acts on it, one when it could not, one when nothing is left
+# but to end, and lines of text: what to say if the process has to be ended. No signal has these
+# bytes, nor has text in UTF-8.
+ACTED, AGAIN, ENDING = b"\xfd", b"\xfe", b"\xff"
 WATCH = f"""
 import os, select, signal, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -41,7 +45,7 @@ while select.select([0], [], [], end and max(end - time.monotonic(), 0))[0]:
         end = end or time.monotonic() + float(sys.argv[2])
     elif found == {ACTED!r}:
         end = None
-    elif found == {DROPPED!r}:
+    elif found == {AGAIN!r}:
         time.sleep({AGAIN_SECONDS})
         os.kill(watched, signal.SIGINT)
     elif found == {ENDING!r}:
@@ -127,6 +131,10 @@ def in_time(message: Callable[[], str]) -> Iterator[None]:
 
 def _act(number: int, frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt, and let the process clean up."""
+    file, function = FRAGILE
+    if frame and frame.f_code.co_name == function and frame.f_code.co_filename.endswith(file):
+        _send(AGAIN)
+        return
     _acted.append(number)
     _send(ACTED)
     signal.default_int_handler(number, frame)
@@ -136,7 +144,7 @@ def _again(former: "Callable[[Dropped], object]", dropped: "Dropped") -> None:
     """Have Ctrl-C sent again where Python can only drop its exception: in a `__del__`, or in a
     callback of the garbage collection."""
     if dropped.exc_type is KeyboardInterrupt:
-        _send(DROPPED)
+        _send(AGAIN)
     else:
         former(dropped)
 
