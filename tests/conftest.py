@@ -367,6 +367,7 @@ FIRST = (
     "pipeline/test_kill::test_wherever",
     "benchmarks/test_benchmark",
     "pipeline/test_kill",
+    "pipeline/test_families",
     "commands/test_sweep",
     "docs/test_readme",
     "pipeline/test_experiments",
@@ -385,8 +386,10 @@ FIRST = (
     "train/test_training",
     "export/test_export",
 )
-# Those of them whose tests share what takes long to make, so that one worker takes them all.
+# Those of them whose tests share what takes long to make, or take ten gigabytes each, so that one
+# worker takes them all.
 TOGETHER = (
+    "pipeline/test_families",
     "commands/test_sweep",
     "docs/test_readme",
     "pipeline/test_experiments",

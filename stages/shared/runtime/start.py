@@ -46,6 +46,8 @@ def stage(name: str, *arguments: str, setup: Callable[[], None] = lambda: None) 
         stage = "@".join((name, *given))
         packages.note(stage)
         seconds.note(stage, took)
+        # It is done, and Ctrl-C could only interrupt what cleans up.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     print(f"{made}; {took:.1f} s", flush=True)
 
 

@@ -120,7 +120,8 @@ def in_time(message: Callable[[], str]) -> Iterator[None]:
         _ending.append(watcher)
         raise
     finally:
-        signal.signal(signal.SIGINT, handler)
+        if signal.getsignal(signal.SIGINT) is _act:
+            signal.signal(signal.SIGINT, handler)
         sys.unraisablehook = hook
         signal.set_wakeup_fd(former)
         _watchers.remove(writer)

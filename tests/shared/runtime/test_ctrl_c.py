@@ -43,3 +43,18 @@ def test_ctrl_c_while_a_stage_imports_is_told_in_a_sentence(
     assert done.returncode == 1
     assert done.stderr == "\nstopped; `dvc repro` starts this stage again\n"
     assert done.stdout == ""
+
+
+AT_EXIT = """
+import atexit, os, signal
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+"""
+
+
+def test_ctrl_c_as_a_finished_stage_ends_changes_nothing(project: Project, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(AT_EXIT)
+    done = project.run("python", "-m", "stages.check", PYTHONPATH=str(tmp_path), **COLD)
+    assert done.stderr == ""
+    assert " s\n" in done.stdout
