@@ -372,6 +372,7 @@ FIRST = (
     "docs/test_readme",
     "pipeline/test_experiments",
     "train/test_processes",
+    "train/test_devices",
     "commands/test_reproduce",
     "shared/engines/test_ray",
     "pipeline/test_rebuild",
@@ -396,6 +397,7 @@ TOGETHER = (
     "shared/engines/test_ray",
     "commands/test_app",
     "prepare/test_own_data",
+    "train/test_devices",
 )
 
 

@@ -347,7 +347,9 @@ def no_network(monkeypatch, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", DOWNLOADED if CAMPAIGN else ["vgg16", *FAMILIES])
-def test_weights_that_cannot_be_downloaded_are_told_with_the_ways_out(name: str, no_network):
+def test_weights_that_cannot_be_downloaded_are_told_with_the_ways_out(
+    name: str, no_network, without_weights
+):
     """Keras says which file it asked for; it is the one that the user is told to place."""
     source = NETWORKS[name].weights
     assert isinstance(source, Application)
