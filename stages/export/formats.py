@@ -6,7 +6,6 @@ height, width, classes). The preprocessing is inside.
 """
 
 import json
-import os
 import warnings
 from collections.abc import Callable
 from itertools import permutations
@@ -125,15 +124,13 @@ def read_saved_model(folder: Path) -> Runtime:
 def write_onnx(model: keras.Model, thin: keras.Model, classes: list[str], file: Path) -> None:
     """Write ONNX: Keras exports the thin network, whose weights are then replaced, if there is one.
 
-    The graph is the same for any number of channels, but its conversion copies the weights time and
-    again: for all of VGG19 that takes 17 GB and 96 seconds. Other networks are not narrowed; but
+    The graph is the same for any number of channels, but its conversion copies the weights at every
+    step: for all of VGG19 that takes 22 GB and three minutes. Other networks are not narrowed; but
     for convnext_large and convnext_xlarge they have far fewer weights. The file's metadata has the
     names of the classes, as JSON.
     """
     # It orders nodes by their addresses, so the result would change from run to run.
     tf2onnx.graph.Node.__hash__ = lambda node: hash(node.name)
-    # Else it copies the graph ahead of each step, so that it can leave out one that fails.
-    os.environ.setdefault("TF2ONNX_CATCH_ERRORS", "FALSE")
     # Of two reshapes it keeps the second, whose 0 then stands for a side of another shape.
     back_to_back_optimizer._func_map.pop(("Reshape",), None)
     thin(np.zeros((1, 32, 32, 3), np.uint8))
