@@ -277,6 +277,8 @@ from stages.shared.runtime import start, stopping
 backend.configure()
 import tensorflow as tf
 
+# What a shell starts in the background ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # From here on it is initialized.
 tf.constant(0.5)
 with start.in_plain_words(stopping.standing):

@@ -131,7 +131,8 @@ def in_time(message: Callable[[], str]) -> Iterator[None]:
 
 
 def _act(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, and let the process clean up."""
+    """Raise KeyboardInterrupt, and let the process clean up; in what is fragile, have Ctrl-C sent
+    again."""
     file, function = FRAGILE
     if frame and frame.f_code.co_name == function and frame.f_code.co_filename.endswith(file):
         _send(AGAIN)
